@@ -1,0 +1,2 @@
+//! The `repr(C)` types that cross the kernel boundary.
+#![no_std]

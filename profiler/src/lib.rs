@@ -1,0 +1,4 @@
+//! Everflame as a library; `main.rs` is a thin rim around it.
+
+pub mod ledger;
+pub mod profile;

@@ -1,0 +1,11 @@
+//! What was measured, in one form that every output starts from.
+//!
+//! [`Batch`] is the seam: the sampler makes it, pprof, the page, the store and the exporters read it. It knows nothing of
+//! files, sockets or BPF.
+
+mod batch;
+
+pub use batch::{
+    Batch, Function, FunctionIndex, Line, Location, LocationIndex, LocationKind, Mapping, MappingIndex, Process,
+    ProcessIndex, Sample, Stack, StackIndex, StringIndex, StringTable,
+};

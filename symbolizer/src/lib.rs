@@ -1,0 +1,1 @@
+//! (executable identity, address) to frames.

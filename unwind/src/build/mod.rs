@@ -1,0 +1,1 @@
+//! Turn one executable into rows.
