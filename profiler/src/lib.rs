@@ -2,3 +2,4 @@
 
 pub mod ledger;
 pub mod profile;
+pub mod report;
