@@ -4,6 +4,7 @@
 //! files, sockets or BPF.
 
 mod batch;
+pub mod pprof;
 
 pub use batch::{
     Batch, Function, FunctionIndex, Line, Location, LocationIndex, LocationKind, Mapping, MappingIndex, Process,
