@@ -1,0 +1,580 @@
+//! `.eh_frame` and `.debug_frame`: from entries to functions with rows.
+//!
+//! An interpreter of its own, because the agent parses an executable when it is first sampled and a generic one is several
+//! times slower: it follows five columns, keeps each CIE's initial state, and joins equal rows as it makes them. A test
+//! compares it with gimli on real files.
+//!
+//! **Does not:** relocatable objects, LSDA, personality.
+
+use std::collections::HashMap;
+
+use super::bytes::Bytes;
+use super::elf::Code;
+use super::frame::{Cfa, Frame, Saved, column};
+use super::intern::{self, Interner};
+use super::limits::{BuildError, BuildStats, Limits};
+use super::table::Functions;
+use crate::rule::dwarf;
+
+/// Deepest `DW_CFA_remember_state`; real code nests once.
+const MAX_REMEMBERED: usize = 32;
+/// CIEs kept; one more makes the file hostile or absurd, and FDEs that refer to it count as malformed.
+const MAX_CIES: usize = 1 << 18;
+
+/// Which of the two formats a section has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// `.eh_frame`, loaded at this address; `terminated` when its length is not known and a zero length ends it.
+    EhFrame {
+        /// ELF address of the section's first byte.
+        address: u64,
+        /// Whether the first zero length is the end.
+        terminated: bool,
+    },
+    /// `.debug_frame`.
+    DebugFrame,
+}
+
+/// A common information entry, and the state that its own program leaves.
+#[derive(Clone, Debug)]
+struct Cie<'a> {
+    code_factor: u64,
+    data_factor: i64,
+    pointer_encoding: u8,
+    has_augmentation_data: bool,
+    is_signal: bool,
+    address_size: u8,
+    initial: Frame<'a>,
+}
+
+/// Why an entry gives no rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    Malformed,
+    Encoding,
+    TooMuchWork,
+}
+
+/// Reads one section.
+pub(crate) struct Reader<'a, 'b> {
+    data: &'a [u8],
+    format: Format,
+    code: &'b Code,
+    rules: &'b mut Interner,
+    limits: &'b Limits,
+    stats: &'b mut BuildStats,
+    cies: Vec<Cie<'a>>,
+    /// Section offset → index in `cies`, or why it is none.
+    known: HashMap<usize, Result<usize, Fault>>,
+    /// Bytes of CIEs that may still be read: CIEs that overlap would make a small file slow.
+    budget: u64,
+    remembered: Vec<Frame<'a>>,
+}
+
+/// One entry's place in the section.
+struct Entry {
+    /// After the CIE id or pointer.
+    body: usize,
+    end: usize,
+    /// Offset of the CIE, or `None` when it is one itself.
+    cie: Option<Option<usize>>,
+}
+
+impl<'a, 'b> Reader<'a, 'b> {
+    pub(crate) fn new(
+        data: &'a [u8],
+        format: Format,
+        code: &'b Code,
+        rules: &'b mut Interner,
+        limits: &'b Limits,
+        stats: &'b mut BuildStats,
+    ) -> Self {
+        let budget = data.len() as u64 * 4 + 4096;
+        let (cies, known, remembered) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { data, format, code, rules, limits, stats, cies, known, budget, remembered }
+    }
+
+    /// All functions of the section.
+    pub(crate) fn functions(mut self) -> Result<Functions, BuildError> {
+        let mut functions = Functions::default();
+        let mut position = 0;
+        let mut last_cie = None::<(usize, usize)>;
+        while position < self.data.len() {
+            let Some(entry) = self.entry(position) else {
+                if self.is_terminator(position) && !self.is_terminated() {
+                    position += 4;
+                    continue;
+                }
+                // A length that leads out of the section: nothing after it can be trusted.
+                self.stats.fdes_malformed += u64::from(!self.is_terminator(position));
+                break;
+            };
+            position = entry.end;
+            let Some(cie_offset) = entry.cie else { continue };
+            self.stats.fdes += 1;
+            let cie = match (cie_offset, last_cie) {
+                (Some(offset), Some((known, index))) if offset == known => Ok(index),
+                (Some(offset), _) => self.cie_at(offset),
+                (None, _) => Err(Fault::Malformed),
+            };
+            let done = cie.and_then(|index| {
+                last_cie = cie_offset.map(|offset| (offset, index));
+                let cie = self.cies.get(index).cloned().ok_or(Fault::Malformed)?;
+                self.function(&entry, &cie, &mut functions)
+            });
+            match done {
+                Ok(Some((start, end))) => functions.close(start, end, self.limits)?,
+                Ok(None) => {}
+                Err(Fault::Malformed) => self.stats.fdes_malformed += 1,
+                Err(Fault::Encoding) => self.stats.fdes_encoding += 1,
+                Err(Fault::TooMuchWork) => return Err(BuildError::TooMuchWork),
+            }
+        }
+        functions.open();
+        Ok(functions)
+    }
+
+    fn is_terminated(&self) -> bool {
+        matches!(self.format, Format::EhFrame { terminated: true, .. })
+    }
+
+    fn is_terminator(&self, position: usize) -> bool {
+        self.data.get(position..position + 4) == Some(&[0; 4])
+    }
+
+    /// The entry at `position`; `None` for a terminator or a damaged length.
+    #[inline(always)]
+    fn entry(&self, position: usize) -> Option<Entry> {
+        let mut bytes = Bytes::at(self.data, position);
+        let short = bytes.u32()?;
+        let (length, is_64) = match short {
+            0 | 0xffff_fff0..=0xffff_fffe => return None,
+            u32::MAX => (usize::try_from(bytes.u64()?).ok()?, true),
+            _ => (short as usize, false),
+        };
+        let id_position = bytes.position();
+        let end = id_position.checked_add(length).filter(|end| *end <= self.data.len())?;
+        let id = if is_64 && self.format == Format::DebugFrame { bytes.u64()? } else { u64::from(bytes.u32()?) };
+        if bytes.position() > end {
+            return None;
+        }
+        let cie = match self.format {
+            Format::EhFrame { .. } if id == 0 => None,
+            Format::EhFrame { .. } => Some(usize::try_from(id).ok().and_then(|back| id_position.checked_sub(back))),
+            Format::DebugFrame if id == if is_64 { u64::MAX } else { u64::from(u32::MAX) } => None,
+            Format::DebugFrame => Some(usize::try_from(id).ok()),
+        };
+        Some(Entry { body: bytes.position(), end, cie })
+    }
+
+    fn cie_at(&mut self, offset: usize) -> Result<usize, Fault> {
+        if let Some(known) = self.known.get(&offset) {
+            return *known;
+        }
+        if self.known.len() >= MAX_CIES {
+            return Err(Fault::Malformed);
+        }
+        let parsed = self.parse_cie(offset);
+        if parsed.as_ref().err() == Some(&Fault::TooMuchWork) {
+            return Err(Fault::TooMuchWork);
+        }
+        let index = parsed.map(|cie| {
+            self.cies.push(cie);
+            self.cies.len() - 1
+        });
+        self.known.insert(offset, index);
+        index
+    }
+
+    fn parse_cie(&mut self, offset: usize) -> Result<Cie<'a>, Fault> {
+        let entry = self.entry(offset).filter(|entry| entry.cie.is_none()).ok_or(Fault::Malformed)?;
+        self.budget = self.budget.checked_sub((entry.end - entry.body) as u64).ok_or(Fault::TooMuchWork)?;
+        let data = self.data.get(..entry.end).ok_or(Fault::Malformed)?;
+        let mut bytes = Bytes::at(data, entry.body);
+        let mut cie = Self::cie_header(&mut bytes).ok_or(Fault::Malformed)?;
+        let mut program = Program { bytes, cie: &cie, initial: Frame::EMPTY, pc: 0 };
+        let mut frame = Frame::EMPTY;
+        self.remembered.clear();
+        // Initial instructions have no place to move on from.
+        if program.step(&mut frame, &mut self.remembered) != Some(Step::End) {
+            return Err(Fault::Malformed);
+        }
+        cie.initial = frame;
+        Ok(cie)
+    }
+
+    /// Everything before the initial instructions, which `bytes` is left at.
+    fn cie_header(bytes: &mut Bytes<'a>) -> Option<Cie<'a>> {
+        let version = bytes.u8()?;
+        if !matches!(version, 1 | 3 | 4) {
+            return None;
+        }
+        let augmentation = bytes.text()?;
+        let mut address_size = 8;
+        if version == 4 {
+            address_size = bytes.u8()?;
+            if bytes.u8()? != 0 {
+                return None;
+            }
+        }
+        if augmentation.starts_with(b"eh") || !matches!(address_size, 4 | 8) {
+            return None;
+        }
+        let code_factor = bytes.uleb()?;
+        let data_factor = bytes.sleb()?;
+        let return_register = if version == 1 { u64::from(bytes.u8()?) } else { bytes.uleb()? };
+        if return_register != u64::from(dwarf::RA) {
+            return None;
+        }
+        let mut cie = Cie {
+            code_factor,
+            data_factor,
+            pointer_encoding: 0,
+            has_augmentation_data: augmentation.first() == Some(&b'z'),
+            is_signal: false,
+            address_size,
+            initial: Frame::EMPTY,
+        };
+        if !cie.has_augmentation_data {
+            // Without its length an unknown augmentation can't be skipped.
+            return augmentation.is_empty().then_some(cie);
+        }
+        let length = usize::try_from(bytes.uleb()?).ok()?;
+        let mut rest = *bytes;
+        bytes.take(length)?;
+        for letter in augmentation.iter().skip(1) {
+            match letter {
+                b'R' => cie.pointer_encoding = rest.u8()?,
+                b'L' => _ = rest.u8()?,
+                b'P' => {
+                    let encoding = rest.u8()?;
+                    skip_pointer(&mut rest, encoding)?;
+                }
+                b'S' => cie.is_signal = true,
+                b'B' | b'G' => {}
+                // What follows is unknown, and its length covers it.
+                _ => break,
+            }
+        }
+        Some(cie)
+    }
+
+    /// Runs one FDE; `None` when it was left out, counted.
+    #[inline(always)]
+    fn function(
+        &mut self,
+        entry: &Entry,
+        cie: &Cie<'a>,
+        functions: &mut Functions,
+    ) -> Result<Option<(u32, u32)>, Fault> {
+        let data = self.data.get(..entry.end).ok_or(Fault::Malformed)?;
+        let mut bytes = Bytes::at(data, entry.body);
+        let encoding = cie.pointer_encoding;
+        let (start, length) = match (self.format, encoding) {
+            // What every x86-64 compiler emits.
+            (Format::EhFrame { address, .. }, 0x1b) => {
+                let place = address.wrapping_add(entry.body as u64);
+                let relative = bytes.u32().ok_or(Fault::Malformed)?.cast_signed();
+                (place.wrapping_add_signed(relative.into()), u64::from(bytes.u32().ok_or(Fault::Malformed)?))
+            }
+            (Format::EhFrame { address, .. }, _) => {
+                let start = pointer(&mut bytes, encoding, address)?;
+                // The length has the same form without the base.
+                (start, pointer(&mut bytes, encoding & 0x0f, 0)?)
+            }
+            (Format::DebugFrame, _) => {
+                let mut word = || if cie.address_size == 8 { bytes.u64() } else { bytes.u32().map(u64::from) };
+                (word().ok_or(Fault::Malformed)?, word().ok_or(Fault::Malformed)?)
+            }
+        };
+        if start == 0 || length == 0 {
+            self.stats.fdes_discarded += 1;
+            return Ok(None);
+        }
+        let end = start.checked_add(length).ok_or(Fault::Malformed)?;
+        let Some((from, to)) = self.code.offsets(start, end) else {
+            self.stats.outside_code += 1;
+            return Ok(None);
+        };
+        if cie.has_augmentation_data {
+            let length = bytes.uleb().and_then(|length| usize::try_from(length).ok()).ok_or(Fault::Malformed)?;
+            bytes.take(length).ok_or(Fault::Malformed)?;
+        }
+        functions.open();
+        if cie.is_signal {
+            functions.row(from, intern::SIGNAL);
+            self.stats.rows_raw += 1;
+            return Ok(Some((from, to)));
+        }
+        let mut program = Program { bytes, cie, initial: cie.initial, pc: start };
+        let mut frame = cie.initial;
+        self.remembered.clear();
+        let mut offset = from;
+        loop {
+            let step = program.step(&mut frame, &mut self.remembered).ok_or(Fault::Malformed)?;
+            let (row, before) = (offset, program.pc);
+            if step == Step::Row {
+                // The row ends here; the step has left `frame` as it was and moved only the pc.
+                let next = before.checked_sub(self.code.base).ok_or(Fault::Malformed)?;
+                let next = u32::try_from(next).unwrap_or(u32::MAX);
+                if next < offset {
+                    return Err(Fault::Malformed);
+                }
+                if next == offset {
+                    continue;
+                }
+                offset = next;
+            }
+            functions.row(row, frame.rule(self.rules, &mut self.stats.unsupported));
+            self.stats.rows_raw += 1;
+            if step == Step::End || offset >= to {
+                return Ok(Some((from, to)));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// The pc has moved: the state until now was a row.
+    Row,
+    /// No more instructions.
+    End,
+}
+
+/// A call-frame program being run.
+struct Program<'a, 'c> {
+    bytes: Bytes<'a>,
+    cie: &'c Cie<'a>,
+    initial: Frame<'a>,
+    pc: u64,
+}
+
+impl<'a> Program<'a, '_> {
+    /// Runs until the pc moves or the program ends; `None` if it is malformed.
+    #[inline(always)]
+    fn step(&mut self, frame: &mut Frame<'a>, remembered: &mut Vec<Frame<'a>>) -> Option<Step> {
+        loop {
+            if self.bytes.is_empty() {
+                return Some(Step::End);
+            }
+            let operation = self.bytes.u8()?;
+            let low = u64::from(operation & 0x3f);
+            match operation >> 6 {
+                1 => return self.advance(low),
+                2 => {
+                    let offset = self.factored()?;
+                    set(frame, low, Saved::Offset(offset));
+                }
+                3 => self.restore(frame, low),
+                _ => match operation {
+                    // nop: all that follows an FDE is mostly these.
+                    0x00 => {}
+                    // set_loc
+                    0x01 => {
+                        let to = match self.cie.pointer_encoding {
+                            0 => self.bytes.u64()?,
+                            // Relative to a place that no compiler uses on this machine.
+                            _ => return None,
+                        };
+                        if to < self.pc {
+                            return None;
+                        }
+                        self.pc = to;
+                        return Some(Step::Row);
+                    }
+                    0x02 => {
+                        let delta = self.bytes.u8()?;
+                        return self.advance(delta.into());
+                    }
+                    0x03 => {
+                        let delta = self.bytes.u16()?;
+                        return self.advance(delta.into());
+                    }
+                    0x04 => {
+                        let delta = self.bytes.u32()?;
+                        return self.advance(delta.into());
+                    }
+                    _ => self.rare(operation, frame, remembered)?,
+                },
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, delta: u64) -> Option<Step> {
+        self.pc = self.pc.checked_add(delta.checked_mul(self.cie.code_factor)?)?;
+        Some(Step::Row)
+    }
+
+    #[inline(always)]
+    fn factored(&mut self) -> Option<i64> {
+        i64::try_from(self.bytes.uleb()?).ok()?.checked_mul(self.cie.data_factor)
+    }
+
+    fn factored_signed(&mut self) -> Option<i64> {
+        self.bytes.sleb()?.checked_mul(self.cie.data_factor)
+    }
+
+    fn block(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.bytes.uleb()?).ok()?;
+        self.bytes.take(length)
+    }
+
+    #[inline(always)]
+    fn restore(&self, frame: &mut Frame<'a>, register: u64) {
+        if let Some(column) = column(register) {
+            frame.saved[column] = self.initial.saved[column];
+        }
+    }
+
+    /// The instructions that say what holds, in the order of their numbers.
+    #[inline(always)]
+    fn rare(&mut self, operation: u8, frame: &mut Frame<'a>, remembered: &mut Vec<Frame<'a>>) -> Option<()> {
+        match operation {
+            // offset_extended
+            0x05 => {
+                let (register, offset) = (self.bytes.uleb()?, self.factored()?);
+                set(frame, register, Saved::Offset(offset));
+            }
+            // restore_extended
+            0x06 => {
+                let register = self.bytes.uleb()?;
+                self.restore(frame, register);
+            }
+            // undefined
+            0x07 => set(frame, self.bytes.uleb()?, Saved::Undefined),
+            // same_value
+            0x08 => set(frame, self.bytes.uleb()?, Saved::Same),
+            // register
+            0x09 => {
+                let (register, other) = (self.bytes.uleb()?, self.bytes.uleb()?);
+                set(frame, register, Saved::Register(u16::try_from(other).ok()?));
+            }
+            // remember_state
+            0x0a => {
+                if remembered.len() >= MAX_REMEMBERED {
+                    return None;
+                }
+                remembered.push(*frame);
+            }
+            // restore_state
+            0x0b => *frame = remembered.pop()?,
+            // def_cfa
+            0x0c => {
+                let (register, offset) = (self.bytes.uleb()?, self.bytes.uleb()?);
+                frame.cfa = Cfa::Register(u16::try_from(register).ok()?, i64::try_from(offset).ok()?);
+            }
+            // def_cfa_register
+            0x0d => {
+                let register = u16::try_from(self.bytes.uleb()?).ok()?;
+                let Cfa::Register(_, offset) = frame.cfa else { return None };
+                frame.cfa = Cfa::Register(register, offset);
+            }
+            // def_cfa_offset
+            0x0e => {
+                let offset = i64::try_from(self.bytes.uleb()?).ok()?;
+                let Cfa::Register(register, _) = frame.cfa else { return None };
+                frame.cfa = Cfa::Register(register, offset);
+            }
+            // def_cfa_expression
+            0x0f => frame.cfa = Cfa::Expression(self.block()?),
+            // expression
+            0x10 => {
+                let (register, expression) = (self.bytes.uleb()?, self.block()?);
+                set(frame, register, Saved::Expression(expression));
+            }
+            // offset_extended_sf
+            0x11 => {
+                let (register, offset) = (self.bytes.uleb()?, self.factored_signed()?);
+                set(frame, register, Saved::Offset(offset));
+            }
+            // def_cfa_sf
+            0x12 => {
+                let register = u16::try_from(self.bytes.uleb()?).ok()?;
+                frame.cfa = Cfa::Register(register, self.factored_signed()?);
+            }
+            // def_cfa_offset_sf
+            0x13 => {
+                let offset = self.factored_signed()?;
+                let Cfa::Register(register, _) = frame.cfa else { return None };
+                frame.cfa = Cfa::Register(register, offset);
+            }
+            // val_offset
+            0x14 => {
+                let (register, offset) = (self.bytes.uleb()?, self.factored()?);
+                set(frame, register, Saved::ValueOffset(offset));
+            }
+            // val_offset_sf
+            0x15 => {
+                let (register, offset) = (self.bytes.uleb()?, self.factored_signed()?);
+                set(frame, register, Saved::ValueOffset(offset));
+            }
+            // val_expression
+            0x16 => {
+                let register = self.bytes.uleb()?;
+                self.block()?;
+                set(frame, register, Saved::ValueExpression);
+            }
+            // GNU_args_size
+            0x2e => _ = self.bytes.uleb()?,
+            // GNU_negative_offset_extended
+            0x2f => {
+                let (register, offset) = (self.bytes.uleb()?, self.factored()?.checked_neg()?);
+                set(frame, register, Saved::Offset(offset));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+#[inline(always)]
+fn set<'a>(frame: &mut Frame<'a>, register: u64, saved: Saved<'a>) {
+    if let Some(column) = column(register) {
+        frame.saved[column] = saved;
+    }
+}
+
+/// `DW_EH_PE_omit`.
+const OMIT: u8 = 0xff;
+
+/// A pointer of any encoding; `section` is the address of the first byte of its section.
+pub(super) fn encoded_pointer(bytes: &mut Bytes<'_>, encoding: u8, section: u64) -> Option<u64> {
+    pointer(bytes, encoding, section).ok()
+}
+
+fn pointer(bytes: &mut Bytes<'_>, encoding: u8, section: u64) -> Result<u64, Fault> {
+    // Indirect pointers have to be read from the running process; text- and data-relative ones need bases that only the
+    // dynamic loader has.
+    let base = match encoding & 0xf0 {
+        0x00 => 0,
+        0x10 => section.wrapping_add(bytes.position() as u64),
+        _ => return Err(Fault::Encoding),
+    };
+    let value = match encoding & 0x0f {
+        0x00 | 0x04 | 0x0c => bytes.u64(),
+        0x01 => bytes.uleb(),
+        0x02 => bytes.u16().map(u64::from),
+        0x03 => bytes.u32().map(u64::from),
+        0x09 => bytes.sleb().map(i64::cast_unsigned),
+        0x0a => bytes.u16().map(|value| i64::from(value.cast_signed()).cast_unsigned()),
+        0x0b => bytes.u32().map(|value| i64::from(value.cast_signed()).cast_unsigned()),
+        _ => return Err(Fault::Encoding),
+    };
+    Ok(base.wrapping_add(value.ok_or(Fault::Malformed)?))
+}
+
+/// Skips the personality routine's pointer, whose value is of no interest.
+fn skip_pointer(bytes: &mut Bytes<'_>, encoding: u8) -> Option<()> {
+    if encoding == OMIT {
+        return Some(());
+    }
+    // Aligned pointers are padded to the address size from the section's start.
+    if encoding == 0x50 {
+        let padding = bytes.position().next_multiple_of(8) - bytes.position();
+        bytes.take(padding)?;
+        return bytes.u64().map(|_| ());
+    }
+    pointer(bytes, encoding & 0x0f, 0).ok().map(|_| ())
+}
