@@ -1,5 +1,29 @@
-//! The eBPF programs of the sampler. Built by `cargo xtask ebpf` for `bpfel-unknown-none`; on the host this is an empty binary.
+//! The eBPF programs of the sampler: `sample` and its continuation `unwind`, and the exec and exit hooks.
+//!
+//! Built by `cargo xtask ebpf` for `bpfel-unknown-none`; on the host this is an empty binary. Constraints: 512 bytes of stack,
+//! so state lives in per-CPU memory; every path bounded for the verifier of Linux 5.10; no BPF-to-BPF calls, which arm64
+//! before 6.0 refuses beside tail calls. The unwinder itself is the `unwind` crate's, the same source as in the agent.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod hooks;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod registers;
+#[cfg(target_arch = "bpf")]
+mod sample;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

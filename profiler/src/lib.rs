@@ -3,3 +3,4 @@
 pub mod ledger;
 pub mod profile;
 pub mod report;
+pub mod sampler;

@@ -7,18 +7,25 @@
 //! Measured against 8 KiB blocks with a rules block for each (the first sketch): extents need no rounding, a page entry
 //! finds its rows without a base word, and 20 bits of rule index leave no executable that overflows.
 //!
-//! **Process table** (one extent a chunk, at most [`MAX_CHUNKS`] chained):
+//! **Process table**: a root, and the chunks that it names. Root:
 //!
 //! | words | what |
 //! |---|---|
-//! | 0 | number of mappings `n`, at most [`CHUNK_MAPPINGS`] |
-//! | 1 | word address of the next chunk, or 0 |
-//! | 2, 3 | first start address of the next chunk (low, high) |
-//! | 4 + 2i | start address of mapping i (low, high), ascending |
-//! | 4 + 2n + 4i | length in 4 KiB pages; executable descriptor or 0; bias (low, high): ELF address = pc − bias |
+//! | 0 | number of chunks, 1 to [`MAX_CHUNKS`] |
+//! | 1 | zero |
+//! | 2 + 3c | chunk c: first start address (low, high), word address; ascending |
 //!
-//! **Executable descriptor** ([`DESCRIPTOR_WORDS`]): page table; number of pages; first page (ELF address >> 12); rules;
-//! flags. Storing 0 as its page table takes the executable out of use: one store.
+//! Chunk (at most [`CHUNK_MAPPINGS`] executable mappings, ascending):
+//!
+//! | words | what |
+//! |---|---|
+//! | 0 | number of mappings `n` |
+//! | 1 | zero |
+//! | 2 + 2i | start address of mapping i (low, high) |
+//! | 2 + 2n + 4i | length in 4 KiB pages; executable descriptor or 0; bias (low, high): ELF address = pc − bias |
+//!
+//! **Executable descriptor** ([`DESCRIPTOR_WORDS`]): 0 page table; 1 number of pages; 2 first page (ELF address >> 12);
+//! 3 rules; 4 flags. Storing 0 as its page table takes the executable out of use: one store.
 //!
 //! **Page table**: two words for each 4 KiB of code: word address of its first row; number of rows.
 //! **Row**: `offset in page : 12 | rule index : 20`, ascending; each page starts with a row of offset 0 (carried in).
@@ -36,12 +43,14 @@ pub const PAGE_SHIFT: u32 = 12;
 pub const RULE_BITS: u32 = 20;
 /// Words of an executable descriptor.
 pub const DESCRIPTOR_WORDS: u32 = 8;
-/// Words before the first start address of a process-table chunk.
-pub const CHUNK_HEADER_WORDS: u32 = 4;
+/// Words before the first entry of a process-table root or chunk.
+pub const TABLE_HEADER_WORDS: u32 = 2;
+/// Words that a root spends on each chunk.
+pub const ROOT_ENTRY_WORDS: u32 = 3;
 /// Mappings in one chunk; the search takes log2 of it steps.
 pub const CHUNK_MAPPINGS: u32 = 256;
-/// Chunks of one process: 4,096 executable mappings. More are left out and counted.
-pub const MAX_CHUNKS: u32 = 16;
+/// Chunks of one process: 16,384 executable mappings. More are left out and counted.
+pub const MAX_CHUNKS: u32 = 64;
 
 /// A descriptor whose executable has unwind information but whose rows are not loaded (not yet, or evicted).
 pub const DESCRIPTOR_NOT_LOADED: u32 = 1;

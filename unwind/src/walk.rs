@@ -1,4 +1,485 @@
-//! One frame up.
+//! One frame up: find the rule for a pc, apply it.
+//!
+//! Constraint: this source runs under the kernel's verifier, so state lives behind one pointer ([`Walk`], in per-CPU memory
+//! there), searches have fixed step counts without branches, and paths that differ meet again at once.
+//! It does not resolve names or touch files, and does not know what stores its frames.
+
+use crate::end::{End, provenance};
+use crate::rule::{Kind, PackedRule, dwarf, escape_flags};
+use crate::slab::{
+    CHUNK_MAPPINGS, DESCRIPTOR_NOT_LOADED, MAX_CHUNKS, PAGE_SHIFT, ROOT_ENTRY_WORDS, RULE_BITS, SEGMENT_SHIFT, Segment,
+    Slab, TABLE_HEADER_WORDS, double_word, less_or_equal, word,
+};
 
 /// Most user frames in one stack; deeper ones keep the leaf and end as truncated.
 pub const MAX_USER_FRAMES: usize = 1024;
+
+/// Farthest that a frame pointer may lie above the stack pointer: the usual stack limit of a thread.
+pub const MAX_FRAME_POINTER_DISTANCE: u64 = 8 << 20;
+
+/// Bits of a user address that a cache key holds; the rest is the process's tag. Addresses above (5-level paging, given only
+/// to programs that ask for them) are looked up without the cache.
+pub const CACHE_ADDRESS_BITS: u32 = 47;
+
+/// "Read the target's memory": `bpf_probe_read_user` in the kernel, a copied stack or `/proc/PID/mem` in the agent.
+pub trait Memory {
+    /// The word at `address`, or `None` if it can't be read.
+    fn word(&mut self, address: u64) -> Option<u64>;
+    /// The words at `address` and `address + 8`: one read where memory is read by system or helper call.
+    fn pair(&mut self, address: u64) -> Option<(u64, u64)>;
+}
+
+/// Remembers the rule of a (process, pc): return addresses repeat, and this takes one cache line where the search takes five.
+pub trait RuleCache {
+    /// The rule stored under `key`.
+    fn get(&mut self, key: u64) -> Option<PackedRule>;
+    /// Stores a rule, in place of whatever shares its slot.
+    fn put(&mut self, key: u64, rule: PackedRule);
+}
+
+/// No cache at all, for the agent.
+pub struct NoCache;
+impl RuleCache for NoCache {
+    fn get(&mut self, _key: u64) -> Option<PackedRule> {
+        None
+    }
+    fn put(&mut self, _key: u64, _rule: PackedRule) {}
+}
+
+/// Where the walk is: registers of the current frame, and the mapping that the last lookup used.
+///
+/// rbp, rbx and r12 are restored *lazily*: a rule gives the address where the caller's value was saved, and it is read only
+/// when a later CFA needs it. Code without frame pointers then costs one read a frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    /// Program counter of the current frame.
+    pub pc: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// rbp, valid when `fp_at` is 0.
+    pub fp: u64,
+    /// Where rbp was saved, or 0.
+    pub fp_at: u64,
+    /// rbx, valid when `rbx_at` is 0.
+    pub rbx: u64,
+    /// Where rbx was saved, or 0.
+    pub rbx_at: u64,
+    /// r12, valid when `r12_at` is 0.
+    pub r12: u64,
+    /// Where r12 was saved, or 0.
+    pub r12_at: u64,
+    /// General registers of the leaf in DWARF order; which of them hold is in `leaf_known`.
+    pub leaf: [u64; 16],
+    /// Bit n: `leaf[n]` is the current frame's register n.
+    pub leaf_known: u32,
+    /// 1 if `pc` is where execution is (the leaf, a frame that a signal interrupted), 0 if it is a return address.
+    pub exact: u32,
+    /// Root of the process table.
+    pub process: u32,
+    /// How the frames were found so far: bits of [`provenance`].
+    pub provenance: u32,
+    /// The process's cache tag, already shifted above the address bits; 0 switches the cache off.
+    pub tag: u64,
+    /// Frames whose rule came out of the cache.
+    pub cache_hits: u32,
+    /// Descriptor of `map_*`'s executable, 0 if none.
+    pub descriptor: u32,
+    /// Start of the mapping that the last lookup used.
+    pub map_start: u64,
+    /// Its length, bytes; 0 before the first lookup.
+    pub map_bytes: u64,
+    /// Its bias: ELF address = pc − bias.
+    pub map_bias: u64,
+    /// Copied from the descriptor: page table.
+    pub page_table: u32,
+    /// Copied from the descriptor: number of pages.
+    pub pages: u32,
+    /// Copied from the descriptor: first page.
+    pub first_page: u32,
+    /// Copied from the descriptor: rules.
+    pub rules: u32,
+    /// Copied from the descriptor: flags.
+    pub flags: u32,
+    /// Keeps the size a multiple of 8.
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<Walk>() == 8 * 8 + 16 * 8 + 16 + 8 + 8 + 24 + 24);
+
+impl Walk {
+    /// A walk whose every field is zero; set the registers, `exact` = 1, `process` and `tag` before the first step.
+    pub const ZERO: Walk = Walk {
+        pc: 0,
+        sp: 0,
+        fp: 0,
+        fp_at: 0,
+        rbx: 0,
+        rbx_at: 0,
+        r12: 0,
+        r12_at: 0,
+        leaf: [0; 16],
+        leaf_known: 0,
+        exact: 0,
+        process: 0,
+        provenance: 0,
+        tag: 0,
+        cache_hits: 0,
+        descriptor: 0,
+        map_start: 0,
+        map_bytes: 0,
+        map_bias: 0,
+        page_table: 0,
+        pages: 0,
+        first_page: 0,
+        rules: 0,
+        flags: 0,
+        padding: 0,
+    };
+
+    /// A walk that starts at a leaf with these registers (DWARF order) and pc.
+    pub fn at_leaf(registers: &[u64; 16], pc: u64, process: u32) -> Walk {
+        Walk {
+            pc,
+            sp: registers[dwarf::RSP as usize],
+            fp: registers[dwarf::RBP as usize],
+            rbx: registers[dwarf::RBX as usize],
+            r12: registers[dwarf::R12 as usize],
+            leaf: *registers,
+            leaf_known: 0xffff,
+            exact: 1,
+            process,
+            ..Walk::ZERO
+        }
+    }
+
+    /// The address to look up and to record: inside the call instruction for a caller, exact for an interrupted frame.
+    #[inline(always)]
+    pub fn lookup_address(&self) -> u64 {
+        self.pc.wrapping_sub((self.exact ^ 1) as u64)
+    }
+
+    #[inline(always)]
+    fn read_fp<M: Memory>(&mut self, memory: &mut M) -> Option<u64> {
+        if self.fp_at != 0 {
+            self.fp = memory.word(self.fp_at)?;
+            self.fp_at = 0;
+        }
+        Some(self.fp)
+    }
+
+    #[inline(always)]
+    fn enter_caller(&mut self, return_address: u64, cfa: u64) -> Result<(), End> {
+        if return_address == 0 {
+            return Err(End::NullReturn);
+        }
+        self.pc = return_address;
+        self.sp = cfa;
+        self.exact = 0;
+        self.leaf_known = 0;
+        Ok(())
+    }
+}
+
+/// One frame up: on `Ok`, `walk` is the caller. On `Err`, the frame it was at is the last.
+#[inline(always)]
+pub fn step<M: Memory, S: Slab, C: RuleCache>(
+    memory: &mut M,
+    slab: &S,
+    cache: &mut C,
+    walk: &mut Walk,
+) -> Result<(), End> {
+    let address = walk.lookup_address();
+    let key = if address >> CACHE_ADDRESS_BITS == 0 && walk.tag != 0 { walk.tag | address } else { 0 };
+    let mut rule = PackedRule(0);
+    let mut known = false;
+    if key != 0
+        && let Some(found) = cache.get(key)
+    {
+        rule = found;
+        known = true;
+        walk.cache_hits += 1;
+    }
+    if !known {
+        rule = find_rule(slab, walk, address)?;
+        if key != 0 {
+            cache.put(key, rule);
+        }
+    }
+    apply(memory, slab, walk, rule)
+}
+
+/// The rule for `address`: mapping, page, row, rule. Absent tables read as zero, which is a gap.
+#[inline(always)]
+pub fn find_rule<S: Slab>(slab: &S, walk: &mut Walk, address: u64) -> Result<PackedRule, End> {
+    if address.wrapping_sub(walk.map_start) >= walk.map_bytes {
+        find_mapping(slab, walk, address)?;
+    }
+    if walk.page_table == 0 {
+        if walk.flags & DESCRIPTOR_NOT_LOADED != 0 {
+            return Err(End::NoTable);
+        }
+        return Ok(PackedRule(0));
+    }
+    let elf_address = address.wrapping_sub(walk.map_bias);
+    let page = (elf_address >> PAGE_SHIFT).wrapping_sub(walk.first_page as u64);
+    if page >= walk.pages as u64 {
+        return Ok(PackedRule(0));
+    }
+    let at = walk.page_table.wrapping_add(page as u32 * 2);
+    let pages = slab.segment(at >> SEGMENT_SHIFT).ok_or(End::NoTable)?;
+    let first = word(pages, at);
+    let rows_here = word(pages, at.wrapping_add(1)) as u64;
+    let rows = slab.segment(first >> SEGMENT_SHIFT).ok_or(End::NoTable)?;
+    let offset = elf_address & ((1 << PAGE_SHIFT) - 1);
+    let wanted = (offset << RULE_BITS) | ((1 << RULE_BITS) - 1);
+    let mut low = 0u64;
+    let mut stride = 1u64 << (PAGE_SHIFT - 1);
+    while stride > 0 {
+        let next = low + stride;
+        let fits = less_or_equal(next + 1, rows_here)
+            & less_or_equal(word(rows, first.wrapping_add(next as u32)) as u64, wanted);
+        low += stride * fits;
+        stride /= 2;
+    }
+    let row = word(rows, first.wrapping_add(low as u32));
+    let rule_at = walk.rules.wrapping_add((row & ((1 << RULE_BITS) - 1)) * 2);
+    let rules = slab.segment(rule_at >> SEGMENT_SHIFT).ok_or(End::NoTable)?;
+    Ok(PackedRule(double_word(rules, rule_at)))
+}
+
+/// Largest entry of `count` whose start is at most `address`, over entries of `stride_words` words from `base` on.
+#[inline(always)]
+fn search_starts(segment: &Segment, base: u32, entry_words: u32, count: u64, capacity: u32, address: u64) -> u32 {
+    let mut low = 0u64;
+    let mut stride = capacity as u64 / 2;
+    while stride > 0 {
+        let next = low + stride;
+        let fits = less_or_equal(next + 1, count)
+            & less_or_equal(double_word(segment, base.wrapping_add(next as u32 * entry_words)), address);
+        low += stride * fits;
+        stride /= 2;
+    }
+    low as u32
+}
+
+/// Finds the executable mapping that holds `address` and keeps it, with its executable's descriptor, in `walk`.
+#[inline(always)]
+pub fn find_mapping<S: Slab>(slab: &S, walk: &mut Walk, address: u64) -> Result<(), End> {
+    let address = address & (u64::MAX >> 1);
+    let root_at = walk.process;
+    let root = slab.segment(root_at >> SEGMENT_SHIFT).ok_or(End::NoProcess)?;
+    let entries = root_at.wrapping_add(TABLE_HEADER_WORDS);
+    let chosen = search_starts(root, entries, ROOT_ENTRY_WORDS, word(root, root_at) as u64, MAX_CHUNKS, address);
+    let chunk_at = word(root, entries.wrapping_add(chosen * ROOT_ENTRY_WORDS + 2));
+    let chunk = slab.segment(chunk_at >> SEGMENT_SHIFT).ok_or(End::NoProcess)?;
+    let count = word(chunk, chunk_at);
+    let starts = chunk_at.wrapping_add(TABLE_HEADER_WORDS);
+    let index = search_starts(chunk, starts, 2, count as u64, CHUNK_MAPPINGS, address);
+    let start = double_word(chunk, starts.wrapping_add(index * 2));
+    let info = starts.wrapping_add(count.wrapping_mul(2)).wrapping_add(index * 4);
+    let bytes = (word(chunk, info) as u64) << 12;
+    if address.wrapping_sub(start) >= bytes {
+        return Err(End::NoMapping);
+    }
+    walk.map_start = start;
+    walk.map_bytes = bytes;
+    walk.map_bias = double_word(chunk, info.wrapping_add(2));
+    let descriptor = word(chunk, info.wrapping_add(1));
+    walk.descriptor = descriptor;
+    let described = slab.segment(descriptor >> SEGMENT_SHIFT).ok_or(End::NoTable)?;
+    // Word 0 to 7 of segment 0 are zero for ever, so descriptor 0 needs no branch of its own.
+    walk.page_table = word(described, descriptor);
+    walk.pages = word(described, descriptor.wrapping_add(1));
+    walk.first_page = word(described, descriptor.wrapping_add(2));
+    walk.rules = word(described, descriptor.wrapping_add(3));
+    walk.flags = word(described, descriptor.wrapping_add(4));
+    Ok(())
+}
+
+/// Does what the rule says.
+#[inline(always)]
+fn apply<M: Memory, S: Slab>(memory: &mut M, slab: &S, walk: &mut Walk, rule: PackedRule) -> Result<(), End> {
+    const SP: u8 = Kind::Sp as u8;
+    const FP: u8 = Kind::Fp as u8;
+    const PLT: u8 = Kind::Plt as u8;
+    const END: u8 = Kind::End as u8;
+    const SIGNAL: u8 = Kind::Signal as u8;
+    const ESCAPE: u8 = Kind::Escape as u8;
+    const GAP: u8 = Kind::Gap as u8;
+    let kind = rule.kind();
+    if kind == SP || kind == FP {
+        let base = if kind == FP { walk.read_fp(memory).ok_or(End::BadRead)? } else { walk.sp };
+        walk.provenance |= provenance::TABLE as u32;
+        return frame(memory, walk, base.wrapping_add(rule.operand() as u64 * 8), rule);
+    }
+    match kind {
+        END => Err(End::Complete),
+        GAP => frame_pointer_step(memory, slab, walk),
+        PLT => {
+            let pushed = 8 + 8 * (walk.lookup_address() & 15 >= rule.operand() as u64) as u64;
+            let cfa = walk.sp.wrapping_add(pushed);
+            walk.provenance |= provenance::TABLE as u32;
+            let return_address = memory.word(cfa.wrapping_sub(8)).ok_or(End::BadRead)?;
+            walk.enter_caller(return_address, cfa)
+        }
+        SIGNAL => signal_frame(memory, walk),
+        ESCAPE => escape_step(memory, slab, walk, rule.operand()),
+        _ => Err(End::Unsupported),
+    }
+}
+
+/// The common frame: return address at CFA − 8, callee-saved registers at slots below the CFA.
+#[inline(always)]
+fn frame<M: Memory>(memory: &mut M, walk: &mut Walk, cfa: u64, rule: PackedRule) -> Result<(), End> {
+    // A wrong rule or a smashed stack must not make the walk go in circles.
+    if cfa <= walk.sp {
+        return Err(End::NotUp);
+    }
+    let fp_slot = (rule.0 >> 32) & 0xff;
+    let rbx_slot = (rule.0 >> 40) & 0xff;
+    let r12_slot = (rule.0 >> 48) & 0xff;
+    let return_address;
+    if fp_slot == 2 {
+        // rbp beside the return address: one read fetches both.
+        let (fp, above) = memory.pair(cfa.wrapping_sub(16)).ok_or(End::BadRead)?;
+        walk.fp = fp;
+        walk.fp_at = 0;
+        return_address = above;
+    } else {
+        return_address = memory.word(cfa.wrapping_sub(8)).ok_or(End::BadRead)?;
+        if fp_slot != 0 {
+            walk.fp_at = cfa.wrapping_sub(fp_slot * 8);
+        }
+    }
+    if rbx_slot != 0 {
+        walk.rbx_at = cfa.wrapping_sub(rbx_slot * 8);
+    }
+    if r12_slot != 0 {
+        walk.r12_at = cfa.wrapping_sub(r12_slot * 8);
+    }
+    walk.enter_caller(return_address, cfa)
+}
+
+/// Code without rows: believe the frame pointer only if it is aligned, lies above sp within a stack's size, and the return
+/// address beside it is in executable memory.
+#[inline(always)]
+fn frame_pointer_step<M: Memory, S: Slab>(memory: &mut M, slab: &S, walk: &mut Walk) -> Result<(), End> {
+    let fp = walk.read_fp(memory).ok_or(End::BadRead)?;
+    if fp == 0 {
+        return Err(End::FramePointerZero);
+    }
+    if fp & 7 != 0 || fp.wrapping_sub(walk.sp) >= MAX_FRAME_POINTER_DISTANCE {
+        return Err(End::NoRows);
+    }
+    let (caller_fp, return_address) = memory.pair(fp).ok_or(End::BadRead)?;
+    if return_address == 0 {
+        return Err(if caller_fp == 0 { End::FramePointerZero } else { End::NoRows });
+    }
+    let inside_call = return_address.wrapping_sub(1);
+    if inside_call.wrapping_sub(walk.map_start) >= walk.map_bytes && find_mapping(slab, walk, inside_call).is_err() {
+        return Err(End::NoRows);
+    }
+    walk.fp = caller_fp;
+    walk.provenance |= provenance::FRAME_POINTER as u32;
+    walk.enter_caller(return_address, fp.wrapping_add(16))
+}
+
+/// A signal trampoline: sp points at the `ucontext`, whose general registers begin at byte 40
+/// (`struct sigcontext`, arch/x86/include/uapi/asm/sigcontext.h).
+#[inline(always)]
+fn signal_frame<M: Memory>(memory: &mut M, walk: &mut Walk) -> Result<(), End> {
+    const R10: u64 = 40 + 2 * 8;
+    const R12: u64 = 40 + 4 * 8;
+    const RBP: u64 = 40 + 10 * 8;
+    const RBX: u64 = 40 + 11 * 8;
+    const RSP: u64 = 40 + 15 * 8;
+    let context = walk.sp;
+    let (sp, pc) = memory.pair(context.wrapping_add(RSP)).ok_or(End::BadRead)?;
+    // GCC bases the CFA on r10 for two instructions of a realigning prologue; the other registers are not worth their reads.
+    let r10 = memory.word(context.wrapping_add(R10)).ok_or(End::BadRead)?;
+    walk.leaf[10] = r10;
+    walk.leaf_known = 1 << 10;
+    walk.fp_at = context.wrapping_add(RBP);
+    walk.rbx_at = context.wrapping_add(RBX);
+    walk.r12_at = context.wrapping_add(R12);
+    walk.pc = pc;
+    walk.sp = sp;
+    walk.exact = 1;
+    walk.provenance |= provenance::TABLE as u32;
+    Ok(())
+}
+
+/// The rare rules: CFA behind a pointer or from another register, return address in a register.
+#[inline(always)]
+fn escape_step<M: Memory, S: Slab>(memory: &mut M, slab: &S, walk: &mut Walk, at: u32) -> Result<(), End> {
+    let segment = slab.segment(at >> SEGMENT_SHIFT).ok_or(End::NoTable)?;
+    let register = word(segment, at) & 15;
+    let flags = word(segment, at.wrapping_add(1));
+    let signed = |index: u32| word(segment, at.wrapping_add(index)) as i32 as i64 as u64;
+    let base = if register == dwarf::RSP {
+        walk.sp
+    } else if register == dwarf::RBP {
+        walk.read_fp(memory).ok_or(End::BadRead)?
+    } else if register == dwarf::RBX {
+        if walk.rbx_at != 0 { memory.word(walk.rbx_at).ok_or(End::BadRead)? } else { walk.rbx }
+    } else if register == dwarf::R12 {
+        if walk.r12_at != 0 { memory.word(walk.r12_at).ok_or(End::BadRead)? } else { walk.r12 }
+    } else {
+        leaf_register(walk, register)?
+    };
+    let mut cfa = base.wrapping_add(signed(2));
+    if flags & escape_flags::DEREFERENCE != 0 {
+        cfa = memory.word(cfa).ok_or(End::BadRead)?;
+    }
+    cfa = cfa.wrapping_add(signed(3));
+    let return_address = if flags & escape_flags::RETURN_IN_REGISTER != 0 {
+        leaf_register(walk, word(segment, at.wrapping_add(4)) & 15)?
+    } else {
+        // Only a frame that keeps its return address on the stack must be higher than its callee.
+        if cfa <= walk.sp {
+            return Err(End::NotUp);
+        }
+        memory.word(cfa.wrapping_add(signed(4))).ok_or(End::BadRead)?
+    };
+    if flags & escape_flags::FP_AT_CFA != 0 {
+        walk.fp_at = cfa.wrapping_add(signed(5));
+    } else if flags & escape_flags::FP_AT_BASE != 0 {
+        walk.fp_at = base.wrapping_add(signed(5));
+    }
+    if flags & escape_flags::RBX_AT_CFA != 0 {
+        walk.rbx_at = cfa.wrapping_add(signed(6));
+    } else if flags & escape_flags::RBX_AT_BASE != 0 {
+        walk.rbx_at = base.wrapping_add(signed(6));
+    }
+    if flags & escape_flags::R12_AT_CFA != 0 {
+        walk.r12_at = cfa.wrapping_add(signed(7));
+    } else if flags & escape_flags::R12_AT_BASE != 0 {
+        walk.r12_at = base.wrapping_add(signed(7));
+    }
+    walk.provenance |= provenance::TABLE as u32;
+    walk.enter_caller(return_address, cfa)
+}
+
+#[inline(always)]
+fn leaf_register(walk: &Walk, register: u32) -> Result<u64, End> {
+    if (walk.leaf_known >> (register & 31)) & 1 == 0 {
+        return Err(End::NoRegister);
+    }
+    // SAFETY: the mask bounds the index by 15, and `leaf` has 16 entries.
+    Ok(unsafe { *walk.leaf.as_ptr().add(register as usize & 15) })
+}
+
+/// Walks a whole stack in the agent: hands every frame's lookup address to `emit`, leaf first, and says why it ended.
+pub fn walk_all<M: Memory, S: Slab>(memory: &mut M, slab: &S, walk: &mut Walk, mut emit: impl FnMut(u64)) -> End {
+    emit(walk.lookup_address());
+    for _ in 1..MAX_USER_FRAMES {
+        if let Err(end) = step(memory, slab, &mut NoCache, walk) {
+            return end;
+        }
+        emit(walk.lookup_address());
+    }
+    match step(memory, slab, &mut NoCache, walk) {
+        Err(End::Complete) => End::Complete,
+        _ => End::Truncated,
+    }
+}

@@ -1,0 +1,299 @@
+//! The sampling program and its continuation.
+//!
+//! `sample` takes kernel frames and user registers, then tail-calls `unwind`, which walks `FRAMES_PER_RUN` frames and
+//! tail-calls itself. Whichever ends the stack writes the record. The return value is the gate of perf core's own stack copy:
+//! 1 only for stacks that the agent can finish better.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{self, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_user},
+    macros::perf_event,
+    programs::PerfEventContext,
+};
+use profiler_common::{
+    CACHE_SLOTS, Counter, FRAMES_PER_RUN, MAX_KERNEL_FRAMES, RUNS, RecordHeader, event_kind, filter, record_flags,
+};
+use unwind::{
+    end::End,
+    rule::PackedRule,
+    walk::{CACHE_ADDRESS_BITS, MAX_USER_FRAMES, Memory, RuleCache, Walk, step},
+};
+
+use crate::maps::{
+    COPY_BUDGET, FILTER_CGROUPS, FILTER_PIDS, HITS_BY_PID, PROCESSES, PROGRAMS, RECORDS, RULES, SCRATCH, Segments,
+    copies_per_second, count, own_pid, use_cache,
+};
+use crate::registers::{UserState, in_user_mode, user_registers};
+
+/// Room for frames; a power of two, so that a mask bounds the index for the verifier.
+const FRAME_WORDS: usize = 2048;
+const _: () = assert!(FRAME_WORDS > MAX_USER_FRAMES + MAX_KERNEL_FRAMES + FRAMES_PER_RUN);
+
+/// State of the sample in hand. A per-CPU value may be 32 KiB at most.
+#[repr(C)]
+pub struct Scratch {
+    header: RecordHeader,
+    frames: [u64; FRAME_WORDS],
+    walk: Walk,
+    runs: u32,
+    number_of_frames: u32,
+}
+
+struct UserMemory;
+
+impl Memory for UserMemory {
+    #[inline(always)]
+    fn word(&mut self, address: u64) -> Option<u64> {
+        // SAFETY: a read that faults gives an error.
+        unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+    }
+    #[inline(always)]
+    fn pair(&mut self, address: u64) -> Option<(u64, u64)> {
+        // SAFETY: as above.
+        unsafe { bpf_probe_read_user(address as *const [u64; 2]) }.ok().map(|words| (words[0], words[1]))
+    }
+}
+
+/// This CPU's rule cache.
+struct PerCpuCache {
+    slots: *mut u64,
+}
+
+impl PerCpuCache {
+    #[inline(always)]
+    fn slot(&self, key: u64) -> *mut u64 {
+        // Low bits alone would put the same function of many processes into one slot; the tag takes part.
+        let mixed = key ^ (key >> CACHE_ADDRESS_BITS).wrapping_mul(0x9e37) ^ (key >> 11);
+        let index = (mixed & (CACHE_SLOTS as u64 - 1)) as usize * 2;
+        // SAFETY: the mask keeps the pair inside the value of CACHE_SLOTS * 2 words.
+        unsafe { self.slots.add(index) }
+    }
+}
+
+impl RuleCache for PerCpuCache {
+    #[inline(always)]
+    fn get(&mut self, key: u64) -> Option<PackedRule> {
+        let slot = self.slot(key);
+        // SAFETY: in bounds, see `slot`; only this CPU writes it.
+        unsafe { (*slot == key).then(|| PackedRule(*slot.add(1))) }
+    }
+    #[inline(always)]
+    fn put(&mut self, key: u64, rule: PackedRule) {
+        let slot = self.slot(key);
+        // SAFETY: in bounds, see `slot`.
+        unsafe {
+            *slot = key;
+            *slot.add(1) = rule.0;
+        }
+    }
+}
+
+#[perf_event]
+pub fn sample(ctx: PerfEventContext) -> u32 {
+    let started = unsafe { bpf_ktime_get_ns() };
+    count(Counter::Hits);
+    let id = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((id >> 32) as u32, id as u32);
+    if tgid == 0 {
+        count(Counter::Idle);
+        return 0;
+    }
+    if tgid == own_pid() {
+        count(Counter::Own);
+        return 0;
+    }
+    let filter_bits = crate::maps::filter();
+    let user_mode = in_user_mode(&ctx);
+    let cgroup_id = unsafe { helpers::bpf_get_current_cgroup_id() };
+    if is_filtered(filter_bits, tgid, cgroup_id, user_mode) {
+        count(Counter::Filtered);
+        return 0;
+    }
+    if filter_bits & filter::COUNT_PIDS != 0 {
+        count_pid(tgid);
+    }
+    let Some(pointer) = SCRATCH.get_ptr_mut(0) else {
+        count(Counter::NoScratch);
+        return 0;
+    };
+    // SAFETY: this CPU's own value, and sampling programs do not nest on a CPU (bpf_prog_active).
+    let scratch = unsafe { &mut *pointer };
+    let header = &mut scratch.header;
+    header.time_ns = started;
+    header.cgroup_id = cgroup_id;
+    header.tgid = tgid;
+    header.tid = tid;
+    header.cpu = unsafe { bpf_get_smp_processor_id() };
+    header.generation = 0;
+    header.user_frames = 0;
+    header.kernel_frames = 0;
+    header.cache_hits = 0;
+    header.kind = event_kind::CPU_CLOCK;
+    header.end = End::NoUser as u8;
+    header.provenance = 0;
+    header.flags = if user_mode { 0 } else { record_flags::KERNEL_MODE };
+    header.reserved = [0; 2];
+    // SAFETY: writes at most 16 bytes into a field of 16.
+    unsafe { helpers::generated::bpf_get_current_comm(header.comm.as_mut_ptr().cast(), 16) };
+    scratch.number_of_frames = 0;
+    scratch.runs = 0;
+
+    if filter_bits & filter::USER_ONLY == 0 && !user_mode {
+        let frames = scratch.frames.as_mut_ptr();
+        // SAFETY: `frames` has room for far more than MAX_KERNEL_FRAMES words.
+        let bytes = unsafe {
+            helpers::generated::bpf_get_stack(ctx.as_ptr(), frames.cast(), (MAX_KERNEL_FRAMES * 8) as u32, 0)
+        };
+        if bytes > 0 {
+            let taken = (bytes as u32 / 8) & 127;
+            scratch.number_of_frames = taken;
+            scratch.header.kernel_frames = taken as u16;
+        }
+    }
+    if filter_bits & filter::KERNEL_ONLY != 0 {
+        return submit(scratch, End::NoUser);
+    }
+
+    let walk = &mut scratch.walk;
+    match user_registers(&ctx, walk) {
+        UserState::Ready => {}
+        UserState::Compat => {
+            walk.exact = 1;
+            push(scratch);
+            return submit(scratch, End::Compat);
+        }
+        UserState::Absent => return submit(scratch, End::NoUser),
+        UserState::Unknown => return submit(scratch, End::NoRegisters),
+    }
+    walk.exact = 1;
+    walk.provenance = 0;
+    walk.cache_hits = 0;
+    walk.map_bytes = 0;
+    walk.map_start = 0;
+    // SAFETY: the entry is copied at once; a concurrent update replaces it whole.
+    let Some(entry) = (unsafe { PROCESSES.get(tgid) }) else {
+        push(scratch);
+        return submit(scratch, End::NoProcess);
+    };
+    walk.process = entry.table;
+    walk.tag = if use_cache() != 0 { (entry.tag as u64) << CACHE_ADDRESS_BITS } else { 0 };
+    scratch.header.generation = entry.generation;
+    push(scratch);
+    // SAFETY: a tail call with the same context type.
+    unsafe { PROGRAMS.tail_call(&ctx, 0) };
+    submit(scratch, End::Aborted)
+}
+
+/// Walks `FRAMES_PER_RUN` frames, then goes on in itself.
+#[perf_event]
+pub fn unwind(ctx: PerfEventContext) -> u32 {
+    let Some(pointer) = SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
+    let Some(cache) = RULES.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: as in `sample`.
+    let scratch = unsafe { &mut *pointer };
+    let mut cache = PerCpuCache { slots: cache.cast() };
+    scratch.runs += 1;
+    for _ in 0..FRAMES_PER_RUN {
+        if let Err(end) = step(&mut UserMemory, &Segments, &mut cache, &mut scratch.walk) {
+            return submit(scratch, end);
+        }
+        if scratch.header.user_frames as usize >= MAX_USER_FRAMES {
+            return submit(scratch, End::Truncated);
+        }
+        push(scratch);
+    }
+    if (scratch.runs as usize) < RUNS {
+        // SAFETY: a tail call with the same context type.
+        unsafe { PROGRAMS.tail_call(&ctx, 0) };
+    }
+    submit(scratch, End::Aborted)
+}
+
+#[inline(always)]
+fn push(scratch: &mut Scratch) {
+    let index = scratch.number_of_frames as usize & (FRAME_WORDS - 1);
+    let address = scratch.walk.lookup_address();
+    // SAFETY: the mask bounds the index.
+    unsafe { *scratch.frames.as_mut_ptr().add(index) = address };
+    scratch.number_of_frames += 1;
+    scratch.header.user_frames += 1;
+}
+
+/// Writes the record; says whether perf core shall copy registers and stack.
+#[inline(always)]
+fn submit(scratch: &mut Scratch, end: End) -> u32 {
+    let mut wanted = 0;
+    if end.worth_a_copy() || crate::maps::filter() & filter::COPY_ALL != 0 {
+        wanted = within_copy_budget(scratch.header.time_ns) as u32;
+    }
+    let header = &mut scratch.header;
+    header.end = end as u8;
+    header.provenance = scratch.walk.provenance as u8;
+    header.cache_hits = scratch.walk.cache_hits as u16;
+    if wanted != 0 {
+        header.flags |= record_flags::COPY_REQUESTED;
+    }
+    header.cost_ns = (unsafe { bpf_ktime_get_ns() }).wrapping_sub(header.time_ns) as u32;
+    let frames = scratch.number_of_frames as usize & (FRAME_WORDS - 1);
+    let length = size_of::<RecordHeader>() + frames * 8;
+    // SAFETY: header and frames lie next to each other in `Scratch`, and the mask keeps the length inside.
+    let bytes = unsafe { core::slice::from_raw_parts((scratch as *const Scratch).cast::<u8>(), length) };
+    if RECORDS.output_untyped::<[u8]>(bytes, 0).is_ok() {
+        count(Counter::Recorded);
+        wanted
+    } else {
+        count(Counter::RingFull);
+        0
+    }
+}
+
+#[inline(always)]
+fn is_filtered(bits: u32, tgid: u32, cgroup_id: u64, user_mode: bool) -> bool {
+    if bits & filter::USER_ONLY != 0 && !user_mode {
+        return true;
+    }
+    if bits & filter::KERNEL_ONLY != 0 && user_mode {
+        return true;
+    }
+    // SAFETY: only presence is asked for.
+    if bits & filter::PIDS != 0 && unsafe { FILTER_PIDS.get(tgid) }.is_none() {
+        return true;
+    }
+    // SAFETY: as above.
+    bits & filter::CGROUPS != 0 && unsafe { FILTER_CGROUPS.get(cgroup_id) }.is_none()
+}
+
+#[inline(always)]
+fn count_pid(tgid: u32) {
+    if let Some(hits) = HITS_BY_PID.get_ptr_mut(tgid) {
+        // SAFETY: a test's counter; two CPUs may race and lose one hit in a multi-threaded process.
+        unsafe { *hits += 1 };
+    } else {
+        let _ = HITS_BY_PID.insert(tgid, 1, 0);
+    }
+}
+
+/// One token a copy, refilled each second: copies must never crowd out the ring.
+#[inline(always)]
+fn within_copy_budget(now: u64) -> bool {
+    let Some(pointer) = COPY_BUDGET.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own value.
+    let budget = unsafe { &mut *pointer };
+    if now.wrapping_sub(budget[0]) >= 1_000_000_000 {
+        budget[0] = now;
+        budget[1] = 0;
+    }
+    if budget[1] >= copies_per_second() as u64 {
+        count(Counter::CopiesLimited);
+        return false;
+    }
+    budget[1] += 1;
+    count(Counter::Copies);
+    true
+}
