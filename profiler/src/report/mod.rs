@@ -2,4 +2,14 @@
 //!
 //! Everything here is text in, text out: no files, no terminal.
 
+pub mod folded;
+mod from_profile;
+mod kind;
+mod numbers;
 pub mod stack_table;
+pub mod summary;
+pub mod top;
+
+pub use from_profile::{MAX_TOTAL_FRAMES, TooManyFrames};
+pub use numbers::{share, thousands, value};
+pub use stack_table::{StackTable, UnknownSampleType};

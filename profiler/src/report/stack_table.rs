@@ -121,6 +121,16 @@ pub struct StackSample {
     pub values: Vec<i64>,
 }
 
+/// A sample type that the profile does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the profile has no sample type `{wanted}`; it has: {available}")]
+pub struct UnknownSampleType {
+    /// What was asked for.
+    pub wanted: String,
+    /// What there is, joined by commas.
+    pub available: String,
+}
+
 /// Frames that one stack may have after expanding inlined ones. Ours have at most 1,024 places.
 pub const MAX_STACK_FRAMES: usize = 16 * 1024;
 
@@ -149,6 +159,18 @@ impl StackTable {
     /// Which sample type is called `name`.
     pub fn sample_type(&self, name: &str) -> Option<usize> {
         self.sample_types.iter().position(|sample_type| sample_type.name == name)
+    }
+
+    /// Which sample type to show: the one called `wanted`, or the default one.
+    ///
+    /// # Errors
+    /// The profile has none of that name.
+    pub fn choose(&self, wanted: Option<&str>) -> Result<usize, UnknownSampleType> {
+        let Some(wanted) = wanted else { return Ok(self.default_type) };
+        self.sample_type(wanted).ok_or_else(|| UnknownSampleType {
+            wanted: wanted.to_owned(),
+            available: self.sample_types.iter().map(|known| known.name.as_str()).collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// Sum of all samples' values of one type, saturating.
