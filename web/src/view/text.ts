@@ -1,0 +1,77 @@
+/**
+ * Numbers and names for people.
+ *
+ * Constraint: names come from other people's programs. Control and direction characters are shown as symbols, never passed on.
+ */
+
+const COUNT = new Intl.NumberFormat("en-US");
+
+/** `1.234 s`, `12,345`, `1.5 MiB`: a value in its unit. */
+export function formatValue(value: number, unit: string): string {
+  switch (unit) {
+    case "nanoseconds":
+      return scaled(value, 1000, [" ns", " µs", " ms", " s"]);
+    case "microseconds":
+      return scaled(value * 1e3, 1000, [" ns", " µs", " ms", " s"]);
+    case "bytes":
+      return scaled(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]);
+    case "count":
+    case "":
+      return COUNT.format(value);
+    default:
+      return `${COUNT.format(value)} ${unit}`;
+  }
+}
+
+function scaled(value: number, step: number, units: string[]): string {
+  let index = 0;
+  while (value >= step && index < units.length - 1) {
+    value /= step;
+    index++;
+  }
+  const digits = index === 0 || value >= 1000 ? 0 : value >= 100 ? 1 : 2;
+  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }) + units[index];
+}
+
+/** `12.3 %`, with more digits for small shares and `0 %` only for nothing. */
+export function formatShare(part: number, whole: number): string {
+  if (!(whole > 0) || !(part > 0)) return "0 %";
+  const percent = (part / whole) * 100;
+  if (percent < 0.01) return "< 0.01 %";
+  return `${percent.toFixed(percent >= 99.95 ? 0 : percent >= 1 ? 1 : 2)} %`;
+}
+
+/** Makes control characters, line breaks and direction overrides visible. */
+export function printable(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g, (character) => {
+    const code = character.charCodeAt(0);
+    if (code < 0x20) return String.fromCharCode(0x2400 + code);
+    return code === 0x7f ? "\u2421" : "\ufffd";
+  });
+}
+
+/** The last part of a name, for boxes in which the whole one has no room: `std::vec::Vec<T>::push` → `push`. */
+export function shortName(name: string): string {
+  if (name.startsWith("[")) return name;
+  const bare = dropBrackets(name).trim();
+  const withoutPath = bare.slice(bare.lastIndexOf("/") + 1);
+  const scope = withoutPath.lastIndexOf("::");
+  if (scope >= 0 && scope + 2 < withoutPath.length) return withoutPath.slice(scope + 2);
+  return withoutPath === "" ? name : withoutPath;
+}
+
+/** Drops `<…>` with what it holds, except where it is the whole start (`<T as Trait>::call` → `::call`), and the arguments at the end. */
+function dropBrackets(name: string): string {
+  let depth = 0;
+  let kept = "";
+  for (let index = 0; index < name.length; index++) {
+    const character = name[index];
+    const arrow = character === ">" && (name[index - 1] === "-" || name[index - 1] === "=");
+    const operator = /operator[<>=-]*$/.test(kept) && depth === 0;
+    if (character === "<" && !operator) depth++;
+    else if (character === ">" && depth > 0 && !arrow) depth--;
+    else if (depth === 0) kept += character;
+  }
+  // Go's receivers, `pkg.(*Type).Method`, are no arguments: only a bracket after a letter that ends the name is.
+  return depth > 0 ? name : kept.replace(/(\w)\([^()]*\)(?: const)?$/, "$1");
+}
