@@ -1,6 +1,8 @@
 //! Everflame as a library; `main.rs` is a thin rim around it.
 
 pub mod ledger;
+pub mod output;
 pub mod profile;
 pub mod report;
 pub mod sampler;
+pub mod tables;
