@@ -1,2 +1,39 @@
-//! Developer chores.
-fn main() {}
+//! Developer chores, one module per command: `cargo xtask ebpf | test | kernels | qemu | fuzz | budget | bench`.
+//!
+//! A chore that lacks a tool installs it where that is allowed (see [`install`]) and otherwise says in one line what is
+//! missing. Nothing here is needed for `cargo build`: the eBPF object is committed.
+
+mod command;
+mod ebpf;
+mod install;
+mod paths;
+mod toolchain;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Developer chores of Everflame", version)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build the eBPF object and write it, with the versions that made it, to profiler-ebpf/prebuilt/
+    Ebpf(ebpf::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Ebpf(options) => ebpf::run(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
