@@ -1,6 +1,7 @@
 //! Folded stacks: one line per stack, `process;root;…;leaf value`, sorted: what flame graph tools take.
 //!
-//! A `;` in a name becomes `:` and a line break a space, as the format has no escapes.
+//! The format has no escapes: a `;` in a name becomes `:`, a line break a space, and the space before a number at a name's
+//! end `_`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -70,9 +71,20 @@ fn name(table: &StackTable, frame: &Frame, options: FoldedOptions) -> String {
 }
 
 fn push_escaped(line: &mut String, name: &str) {
+    let start = line.len();
     line.extend(name.chars().map(|letter| match letter {
         ';' => ':',
         '\n' | '\r' | '\0' => ' ',
         other => other,
     }));
+    // At a line's end `worker 12` would be read as a name and a number, at its start `# x` as a comment.
+    let last = line.rfind(' ').filter(|space| *space >= start);
+    let number =
+        last.is_some_and(|space| line[space + 1..].chars().all(|letter| letter.is_ascii_digit() || letter == '.'));
+    if let (Some(space), true) = (last, number) {
+        line.replace_range(space..=space, "_");
+    }
+    if line[start..].starts_with("# ") {
+        line.replace_range(start + 1..start + 2, "_");
+    }
 }

@@ -8,6 +8,7 @@ mod kind;
 mod numbers;
 pub mod stack_table;
 pub mod summary;
+pub mod svg;
 pub mod top;
 
 pub use from_profile::{MAX_TOTAL_FRAMES, TooManyFrames};
