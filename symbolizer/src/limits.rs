@@ -1,0 +1,61 @@
+//! Bounds on what a file may cost. ELF files are hostile input: each bound has a counter in [`Failure`](crate::Failure).
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// Symbols indexed per file (12 bytes each). The largest real tables (browsers, compilers) have about a million.
+pub const MAX_SYMBOLS: usize = 4_000_000;
+/// Longest linkage name looked at, in bytes; C++ template names of 10 KB are real.
+pub const MAX_NAME: usize = 32 << 10;
+/// Longest demangled name kept, in bytes.
+pub const MAX_DISPLAY_NAME: usize = 1 << 10;
+/// Bytes that compressed sections of one file may take when decompressed, together.
+pub const MAX_DECOMPRESSED: u64 = 96 << 20;
+/// Memory that the decoder of a `.gnu_debugdata` section may use, KiB.
+pub const MAX_XZ_MEMORY_KIB: u32 = 32 << 10;
+/// DWARF units per file.
+pub const MAX_UNITS: usize = 1 << 18;
+/// Address ranges of units per file.
+pub const MAX_UNIT_RANGES: usize = 1 << 22;
+/// Functions per DWARF unit (24 bytes each).
+pub const MAX_FUNCTIONS: usize = 1 << 20;
+/// Line-table rows per DWARF unit (16 bytes each).
+pub const MAX_LINE_ROWS: usize = 1 << 22;
+/// References followed from one debugging entry to the one that has its name.
+pub const MAX_REFERENCES: usize = 16;
+/// Inlined calls at one address.
+pub const MAX_INLINED: usize = 256;
+/// Names kept per file before they are dropped and read again.
+pub const MAX_CACHED_NAMES: usize = 1 << 14;
+/// Files that can't be mapped are read into memory up to this size, in bytes.
+pub const MAX_READ: u64 = 32 << 20;
+
+/// Ends work that takes too long.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    at: Instant,
+    ticks: Cell<u32>,
+}
+
+/// The time is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeUp;
+
+/// Ticks between looks at the clock; a tick is a debugging entry or a row, well under a microsecond.
+const TICKS_PER_LOOK: u32 = 4096;
+
+impl Deadline {
+    pub(crate) fn after(limit: Duration) -> Self {
+        Self { at: Instant::now() + limit, ticks: Cell::new(0) }
+    }
+
+    /// Counts one unit of work.
+    ///
+    /// # Errors
+    /// [`TimeUp`] once the limit has passed (noticed every [`TICKS_PER_LOOK`] ticks).
+    pub(crate) fn tick(&self) -> Result<(), TimeUp> {
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks.is_multiple_of(TICKS_PER_LOOK) && Instant::now() > self.at { Err(TimeUp) } else { Ok(()) }
+    }
+}

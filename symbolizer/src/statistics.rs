@@ -1,0 +1,135 @@
+//! Counters: every way in which names are missing, cut or refused has one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! failures {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why names are missing, cut or late. One reason = one counter.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+        pub enum Failure { $($(#[$doc])* $name,)* }
+        impl Failure {
+            /// Every reason.
+            pub const ALL: &'static [Failure] = &[$(Failure::$name,)*];
+            /// The name used in counters and reports.
+            pub fn name(self) -> &'static str { match self { $(Failure::$name => $text,)* } }
+        }
+    };
+}
+
+failures! {
+    /// The executable could not be mapped or read.
+    Unreadable = "unreadable",
+    /// Not an ELF file, or its headers are broken.
+    NotElf = "not_elf",
+    /// An ELF file without any symbol, debug or Go table.
+    NoSymbols = "no_symbols",
+    /// The file was truncated while it was being read; its names are dropped.
+    Truncated = "truncated_while_read",
+    /// DWARF that can't be parsed, in a whole file or in one unit.
+    MalformedDebugInfo = "malformed_debug_info",
+    /// A Go line table that can't be parsed.
+    MalformedGoTable = "malformed_go_table",
+    /// More symbols than [`MAX_SYMBOLS`](crate::limits::MAX_SYMBOLS): the rest was left out.
+    TooManySymbols = "too_many_symbols",
+    /// More units, functions, rows or ranges than the limits allow: the rest was left out.
+    TooMuchDebugInfo = "too_much_debug_info",
+    /// A compressed section larger than [`MAX_DECOMPRESSED`](crate::limits::MAX_DECOMPRESSED), or broken.
+    Decompression = "decompression",
+    /// Parsing took longer than the limit; the file's debug information is not used further.
+    TimeLimit = "time_limit",
+    /// The caller stopped waiting: the names come with the next call.
+    Late = "late",
+    /// A worker's queue was full.
+    QueueFull = "queue_full",
+    /// A panic while parsing, caught at the worker's rim; the file is not parsed again.
+    Panic = "panic",
+    /// A name longer than [`MAX_NAME`](crate::limits::MAX_NAME), cut.
+    NameCut = "name_cut",
+    /// A name that could not be demangled within the limits: it is shown mangled.
+    Demangle = "demangle",
+    /// A debug file whose build id or checksum does not match.
+    DebugFileMismatch = "debug_file_mismatch",
+    /// A debug file that exists but could not be read or parsed.
+    DebugFileUnreadable = "debug_file_unreadable",
+    /// The kernel can't resolve paths inside the target's root (`openat2`, Linux 5.6): its debug files are not used.
+    RootUnsupported = "root_unsupported",
+    /// A split-DWARF unit whose `.dwo` was not found.
+    SplitUnitMissing = "split_unit_missing",
+    /// A supplementary (dwz) file that was not found.
+    SupplementaryMissing = "supplementary_missing",
+}
+
+/// A snapshot of everything counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Addresses answered from the memo.
+    pub memo_hits: u64,
+    /// Addresses that had to be looked up.
+    pub memo_misses: u64,
+    /// Estimated bytes in the memo now.
+    pub memo_bytes: u64,
+    /// Entries in the memo now.
+    pub memo_entries: u64,
+    /// Entries that the budget pushed out.
+    pub memo_evictions: u64,
+    /// Files parsed (again after an eviction).
+    pub files_opened: u64,
+    /// Parsed files dropped to stay within the budgets.
+    pub files_evicted: u64,
+    /// Parsed files now.
+    pub files_open: u64,
+    /// Separate debug files in use, ever.
+    pub debug_files: u64,
+    /// Failures in the order of [`Failure::ALL`].
+    pub failures: Vec<u64>,
+}
+
+impl Statistics {
+    /// The count of one reason.
+    pub fn failure(&self, failure: Failure) -> u64 {
+        self.failures.get(failure as usize).copied().unwrap_or(0)
+    }
+}
+
+/// The live counters, shared by all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) files_opened: AtomicU64,
+    pub(crate) files_evicted: AtomicU64,
+    pub(crate) files_open: AtomicU64,
+    pub(crate) debug_files: AtomicU64,
+    failures: [AtomicU64; Failure::ALL.len()],
+}
+
+impl Counters {
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.fail_by(failure, 1);
+    }
+
+    pub(crate) fn fail_by(&self, failure: Failure, count: u64) {
+        if let Some(counter) = self.failures.get(failure as usize) {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Everything but the memo's numbers.
+    pub(crate) fn snapshot(&self) -> Statistics {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Statistics {
+            files_opened: load(&self.files_opened),
+            files_evicted: load(&self.files_evicted),
+            files_open: load(&self.files_open),
+            debug_files: load(&self.debug_files),
+            failures: self.failures.iter().map(load).collect(),
+            ..Statistics::default()
+        }
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(crate) fn subtract(counter: &AtomicU64) {
+    counter.fetch_sub(1, Ordering::Relaxed);
+}
