@@ -2,6 +2,7 @@
 
 pub mod ledger;
 pub mod output;
+pub mod page;
 pub mod profile;
 pub mod report;
 pub mod sampler;
