@@ -5,5 +5,6 @@ pub mod output;
 pub mod page;
 pub mod profile;
 pub mod report;
+pub mod process;
 pub mod sampler;
 pub mod tables;

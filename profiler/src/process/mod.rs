@@ -1,0 +1,17 @@
+//! Who runs what: processes with their executable mappings over time, and the executables behind them.
+//!
+//! State follows perf's side-band records in the order of time; `/proc` is read for processes that were there before us, and to
+//! open files. Decides which executables get unwind tables; the words themselves are `tables`' business.
+
+mod executables;
+mod identity;
+pub mod mapped_file;
+mod mappings;
+pub mod maps;
+mod processes;
+pub mod vdso;
+
+pub use executables::{Built, Executable, ExecutableCounters, ExecutableIndex, Executables, RowState};
+pub use identity::{FileKey, Header, read_header};
+pub use mappings::{Backing, Mapping, Mappings};
+pub use processes::{Process, ProcessCounters, Processes, Published};
