@@ -108,6 +108,11 @@ impl<'a> Elf<'a> {
         self.sections.iter().find(|section| section.name == name.as_bytes()).copied()
     }
 
+    /// Whether the file has section headers.
+    pub(crate) fn has_sections(&self) -> bool {
+        !self.sections.is_empty()
+    }
+
     /// All sections.
     pub(crate) fn sections(&self) -> &[Section<'a>] {
         &self.sections

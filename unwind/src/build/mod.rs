@@ -21,10 +21,13 @@ mod cfi;
 mod elf;
 mod expression;
 mod frame;
+mod gopclntab;
 mod intern;
+mod known;
 mod limits;
 mod plan;
 mod rows;
+mod switches;
 mod table;
 
 pub use limits::{BuildError, BuildStats, Limits, Unsupported};

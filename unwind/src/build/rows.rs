@@ -3,7 +3,9 @@
 use super::bytes::Bytes;
 use super::cfi::{Format, Reader, encoded_pointer};
 use super::elf::{Code, Elf};
+use super::gopclntab;
 use super::intern::{GAP, Interner, UNSUPPORTED};
+use super::known::{Source, fill_known};
 use super::limits::{BuildError, BuildStats, Limits};
 use super::table::{CompactRow, fill};
 use crate::rule::{Row, RowRule};
@@ -60,7 +62,8 @@ pub fn rows_of_vdso(image: &[u8]) -> Result<ElfRows, BuildError> {
     rows_of_elf(image, &Limits::default())
 }
 
-/// The rows of one ELF file: from `.eh_frame`, where that is silent from `.debug_frame`.
+/// The rows of one ELF file: from `.eh_frame`; where that is silent from `.gopclntab` in Go files and from `.debug_frame` in
+/// others; and where all are, from what is known of entries, signal trampolines and PLTs.
 ///
 /// # Errors
 /// When the file is not an x86-64 ELF file with code, or goes beyond a limit. A file without unwind information is not an
@@ -71,7 +74,25 @@ pub fn rows_of_elf(data: &[u8], limits: &Limits) -> Result<ElfRows, BuildError> 
     let mut stats = BuildStats::default();
     let mut rules = Interner::new(limits.rules);
     let rows = eh_frame(&elf, &code, &mut rules, limits, &mut stats)?;
-    let rows = fill(rows, debug_frame(&elf, &code, &mut rules, limits, &mut stats)?);
+    let go = gopclntab::functions(&elf, &code, &mut rules, limits, &mut stats)?;
+    let is_go = go.is_some();
+    // Go functions are 32-byte aligned, with breakpoints between them.
+    let joins = |end: u32, start: u32| start - end < GO_ALIGNMENT && start.is_multiple_of(GO_ALIGNMENT);
+    let rows = match go {
+        Some(functions) => fill(rows, functions.into_rows(&mut stats, joins)),
+        None => rows,
+    };
+    let known = |rows, source, rules: &mut Interner, stats: &mut BuildStats| {
+        fill_known(rows, source, &elf, &code, rules, limits, stats)
+    };
+    let rows = known(rows, Source::Patterns, &mut rules, &mut stats)?;
+    // Go's own .debug_frame says less than its .gopclntab.
+    let rows = match is_go {
+        true => rows,
+        false => fill(rows, debug_frame(&elf, &code, &mut rules, limits, &mut stats)?),
+    };
+    let rows = known(rows, Source::PltSections, &mut rules, &mut stats)?;
+    let rows = known(rows, Source::Entries, &mut rules, &mut stats)?;
     if rows.len() > limits.rows {
         return Err(BuildError::TooManyRows { limit: limits.rows });
     }
@@ -80,8 +101,11 @@ pub fn rows_of_elf(data: &[u8], limits: &Limits) -> Result<ElfRows, BuildError> 
     stats.rows_kept = rows.len() as u64;
     stats.rows_unsupported = rows.iter().filter(|row| row.rule == UNSUPPORTED).count() as u64;
     debug_assert!(rows.last().is_none_or(|row| row.rule == GAP));
-    Ok(ElfRows { base: code.base, rows, rules, stats, is_go: false, entry: elf.entry() })
+    Ok(ElfRows { base: code.base, rows, rules, stats, is_go, entry: elf.entry() })
 }
+
+/// Functions of Go code start at multiples of this.
+const GO_ALIGNMENT: u32 = 32;
 
 fn eh_frame(
     elf: &Elf<'_>,
