@@ -1,4 +1,5 @@
 //! What the real `go tool pprof` makes of our profiles. Skipped, with the reason printed, where there is no Go toolchain.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 
 mod pprof_batch;
 

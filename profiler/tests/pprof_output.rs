@@ -1,4 +1,5 @@
 //! Files: whole or not at all, and errors that say what to do.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 
 mod pprof_batch;
 
@@ -25,15 +26,16 @@ fn names(folder: &Path) -> Vec<String> {
 fn each_suffix_gives_its_own_form_and_no_other_file_stays() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    for name in ["a.pb.gz", "a.pprof", "a.pb", "a.svg", "a.folded", "a.txt"] {
-        write(&profile(), &at(name)).unwrap();
+    for name in ["a.pb.gz", "a.pprof", "a.pb", "a.html", "a.svg", "a.folded", "a.txt"] {
+        write(&profile(), &at(name), "t").unwrap();
     }
-    assert_eq!(names(folder.path()), ["a.folded", "a.pb", "a.pb.gz", "a.pprof", "a.svg", "a.txt"]);
+    assert_eq!(names(folder.path()), ["a.folded", "a.html", "a.pb", "a.pb.gz", "a.pprof", "a.svg", "a.txt"]);
     for name in ["a.pb.gz", "a.pprof", "a.pb"] {
         assert_eq!(read(&at(name)).unwrap(), profile(), "{name}");
     }
     assert_eq!(fs::read(at("a.pb.gz")).unwrap()[..2], [0x1f, 0x8b]);
     assert!(fs::read_to_string(at("a.svg")).unwrap().starts_with("<?xml"));
+    assert!(fs::read_to_string(at("a.html")).unwrap().starts_with("<!doctype html>"));
     assert_eq!(fs::read(at("a.folded")).unwrap(), fs::read(at("a.txt")).unwrap());
 }
 
@@ -41,18 +43,16 @@ fn each_suffix_gives_its_own_form_and_no_other_file_stays() {
 fn converting_reads_any_form_of_pprof() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    write(&profile(), &at("a.pb.gz")).unwrap();
+    write(&profile(), &at("a.pb.gz"), "t").unwrap();
     convert(&at("a.pb.gz"), &at("b.pb")).unwrap();
     convert(&at("b.pb"), &at("b.folded")).unwrap();
-    assert_eq!(fs::read(at("b.folded")).unwrap(), render(&profile(), OutputFormat::Folded).unwrap());
+    assert_eq!(fs::read(at("b.folded")).unwrap(), render(&profile(), OutputFormat::Folded, "t").unwrap());
 }
 
 #[test]
 fn the_bytes_are_the_same_each_time() {
     for (suffix, format) in OutputFormat::SUFFIXES {
-        if format != OutputFormat::Html {
-            assert_eq!(render(&profile(), format).unwrap(), render(&profile(), format).unwrap(), "{suffix}");
-        }
+        assert_eq!(render(&profile(), format, "t").unwrap(), render(&profile(), format, "t").unwrap(), "{suffix}");
     }
 }
 
@@ -112,7 +112,7 @@ fn what_can_not_be_written_is_named_with_the_errno_and_the_way_out() {
     for (name, expected) in cases {
         let path = root.join(name);
         let expected = format!("can't write {}: {expected}", path.display());
-        assert_eq!(write(&profile(), &path).unwrap_err().to_string(), expected);
+        assert_eq!(write(&profile(), &path, "t").unwrap_err().to_string(), expected);
         assert_eq!(prepare(&path).unwrap_err().to_string(), expected, "before the work");
     }
     assert_eq!(names(root), ["file", "folder.pb"]);

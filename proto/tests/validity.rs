@@ -1,4 +1,5 @@
 //! Each of pprof's refusals, and what it allows though one might not think so.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 
 use pprof_proto::validity::{Invalid, check, parse};
 use pprof_proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};

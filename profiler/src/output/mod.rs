@@ -14,6 +14,7 @@ use pprof_proto::Profile;
 pub use file::{check, replace};
 pub use format::{OutputFormat, UnknownSuffix};
 
+use crate::page::{self, PageError, PageOptions};
 use crate::profile::pprof::{DecodeError, MAX_COMPRESSED_BYTES, decode, to_gzip, to_raw};
 use crate::report::folded::{self, FoldedOptions};
 use crate::report::svg::{self, SvgError};
@@ -51,8 +52,8 @@ pub enum OutputError {
     #[error(transparent)]
     Svg(#[from] SvgError),
     /// The page can't be made.
-    #[error("the page can't be made: {0}")]
-    Html(String),
+    #[error(transparent)]
+    Page(#[from] PageError),
     /// Standard output is a terminal.
     #[error(
         "a profile is binary, and standard output is a terminal: name a file (such as profile.pb.gz) or use a pipe"
@@ -116,11 +117,12 @@ pub fn prepare(path: &Path) -> Result<OutputFormat, OutputError> {
     Ok(format)
 }
 
-/// Writes a profile to `path` in the form that its suffix asks for; `-` is standard output.
+/// Writes a profile to `path` in the form that its suffix asks for; `-` is standard output. `title` is shown by forms for
+/// people: the host, the command or the file that was profiled.
 ///
 /// # Errors
 /// [`OutputError`]; an older file of that name is then as it was.
-pub fn write(profile: &Profile, path: &Path) -> Result<(), OutputError> {
+pub fn write(profile: &Profile, path: &Path, title: &str) -> Result<(), OutputError> {
     if path == Path::new(STANDARD) {
         let mut out = io::stdout().lock();
         if out.is_terminal() {
@@ -130,24 +132,27 @@ pub fn write(profile: &Profile, path: &Path) -> Result<(), OutputError> {
         return written.map_err(|error| WriteError::new(Path::new("standard output"), error).into());
     }
     let format = OutputFormat::of_path(path)?;
-    replace(path, &render(profile, format)?)?;
+    replace(path, &render(profile, format, title)?)?;
     Ok(())
 }
 
-/// The bytes of a profile in a form.
+/// The bytes of a profile in a form, with a title if the form shows one.
 ///
 /// # Errors
 /// A form that can't be made of this profile.
-pub fn render(profile: &Profile, format: OutputFormat) -> Result<Vec<u8>, OutputError> {
+pub fn render(profile: &Profile, format: OutputFormat, title: &str) -> Result<Vec<u8>, OutputError> {
     match format {
         OutputFormat::PprofGzip => Ok(to_gzip(profile)),
         OutputFormat::Pprof => Ok(to_raw(profile)),
-        OutputFormat::Svg => Ok(svg::render(profile, None)?),
+        OutputFormat::Svg => Ok(svg::render(profile, None, title)?),
         OutputFormat::Folded => {
             let table = StackTable::from_profile(profile)?;
             Ok(folded::render(&table, table.default_type, FoldedOptions::default()).into_bytes())
         }
-        OutputFormat::Html => Err(OutputError::Html("not built in yet".to_owned())),
+        OutputFormat::Html => {
+            let table = StackTable::from_profile(profile)?;
+            Ok(page::render(&table, &PageOptions { title: title.to_owned() })?)
+        }
     }
 }
 
@@ -174,5 +179,6 @@ pub fn read(path: &Path) -> Result<Profile, OutputError> {
 /// [`OutputError`]; the output's name is checked before the input is read.
 pub fn convert(input: &Path, output: &Path) -> Result<(), OutputError> {
     prepare(output)?;
-    write(&read(input)?, output)
+    let title = input.file_name().filter(|name| *name != STANDARD).map(|name| name.to_string_lossy());
+    write(&read(input)?, output, &title.unwrap_or_default())
 }

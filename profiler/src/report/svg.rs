@@ -27,11 +27,11 @@ pub enum SvgError {
     Draw(#[source] std::io::Error),
 }
 
-/// Draws one sample type; `None`: the profile's default.
+/// Draws one sample type; `None`: the profile's default. Without a `title`, the main binary's name is shown.
 ///
 /// # Errors
 /// [`SvgError`]: an unknown sample type, nothing to draw, or too much.
-pub fn render(profile: &Profile, sample_type: Option<&str>) -> Result<Vec<u8>, SvgError> {
+pub fn render(profile: &Profile, sample_type: Option<&str>, title: &str) -> Result<Vec<u8>, SvgError> {
     let table = StackTable::from_profile(profile).map_err(TopError::from)?;
     let chosen = table.choose(sample_type).map_err(TopError::from)?;
     let text = folded::render(&table, chosen, FoldedOptions { by_process: true, annotate: true });
@@ -46,7 +46,8 @@ pub fn render(profile: &Profile, sample_type: Option<&str>) -> Result<Vec<u8>, S
         return Err(SvgError::Overflow);
     }
     let mut options = Options::default();
-    options.title = title(&table);
+    let shown = if title.is_empty() { table.text(table.main_binary) } else { title };
+    options.title = if shown.is_empty() { "Everflame".to_owned() } else { format!("Everflame: {shown}") };
     options.subtitle = subtitle(&table);
     options.deterministic = true;
     options.colors = Palette::Multi(MultiPalette::Java);
@@ -58,13 +59,6 @@ pub fn render(profile: &Profile, sample_type: Option<&str>) -> Result<Vec<u8>, S
 
 fn is_negative(line: &str) -> bool {
     line.rsplit_once(' ').is_some_and(|(_, value)| value.starts_with('-'))
-}
-
-fn title(table: &StackTable) -> String {
-    match table.text(table.main_binary) {
-        "" => "Everflame".to_owned(),
-        binary => format!("Everflame: {binary}"),
-    }
 }
 
 fn subtitle(table: &StackTable) -> Option<String> {

@@ -11,7 +11,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 /// Largest file that is read.
 pub const MAX_COMPRESSED_BYTES: usize = 128 << 20;
 /// Largest profile after unpacking. gzip can pack 1,032 : 1, so that the first limit does not imply this one.
-pub const MAX_UNCOMPRESSED_BYTES: usize = 512 << 20;
+pub const MAX_UNCOMPRESSED_BYTES: usize = 256 << 20;
 /// Most samples, locations, functions, … and their labels and lines together. Two bytes are enough for an empty one, which takes
 /// up to 80 in memory.
 pub const MAX_MESSAGES: usize = 16 << 20;
