@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::bytes::Bytes;
 use super::elf::Code;
-use super::frame::{Cfa, Frame, Saved, column};
+use super::frame::{Frame, NO_REGISTER, Saved, column};
 use super::intern::{self, Interner};
 use super::limits::{BuildError, BuildStats, Limits};
 use super::table::Functions;
@@ -463,22 +463,24 @@ impl<'a> Program<'a, '_> {
             // def_cfa
             0x0c => {
                 let (register, offset) = (self.bytes.uleb()?, self.bytes.uleb()?);
-                frame.cfa = Cfa::Register(u16::try_from(register).ok()?, i64::try_from(offset).ok()?);
+                define(frame, register, i64::try_from(offset).ok()?)?;
             }
             // def_cfa_register
             0x0d => {
-                let register = u16::try_from(self.bytes.uleb()?).ok()?;
-                let Cfa::Register(_, offset) = frame.cfa else { return None };
-                frame.cfa = Cfa::Register(register, offset);
+                if frame.cfa_register == NO_REGISTER {
+                    return None;
+                }
+                define(frame, self.bytes.uleb()?, frame.cfa_offset)?;
             }
             // def_cfa_offset
             0x0e => {
-                let offset = i64::try_from(self.bytes.uleb()?).ok()?;
-                let Cfa::Register(register, _) = frame.cfa else { return None };
-                frame.cfa = Cfa::Register(register, offset);
+                if frame.cfa_register == NO_REGISTER {
+                    return None;
+                }
+                frame.cfa_offset = i64::try_from(self.bytes.uleb()?).ok()?;
             }
             // def_cfa_expression
-            0x0f => frame.cfa = Cfa::Expression(self.block()?),
+            0x0f => frame.cfa_expression = Some(self.block()?),
             // expression
             0x10 => {
                 let (register, expression) = (self.bytes.uleb()?, self.block()?);
@@ -491,14 +493,15 @@ impl<'a> Program<'a, '_> {
             }
             // def_cfa_sf
             0x12 => {
-                let register = u16::try_from(self.bytes.uleb()?).ok()?;
-                frame.cfa = Cfa::Register(register, self.factored_signed()?);
+                let (register, offset) = (self.bytes.uleb()?, self.factored_signed()?);
+                define(frame, register, offset)?;
             }
             // def_cfa_offset_sf
             0x13 => {
-                let offset = self.factored_signed()?;
-                let Cfa::Register(register, _) = frame.cfa else { return None };
-                frame.cfa = Cfa::Register(register, offset);
+                if frame.cfa_register == NO_REGISTER {
+                    return None;
+                }
+                frame.cfa_offset = self.factored_signed()?;
             }
             // val_offset
             0x14 => {
@@ -527,6 +530,15 @@ impl<'a> Program<'a, '_> {
         }
         Some(())
     }
+}
+
+/// CFA = register + offset from here on.
+#[inline(always)]
+fn define(frame: &mut Frame<'_>, register: u64, offset: i64) -> Option<()> {
+    frame.cfa_register = u16::try_from(register).ok().filter(|register| *register != NO_REGISTER)?;
+    frame.cfa_offset = offset;
+    frame.cfa_expression = None;
+    Some(())
 }
 
 #[inline(always)]

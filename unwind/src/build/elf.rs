@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 
 use object::LittleEndian;
-use object::elf::{EM_X86_64, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD, SHT_NOBITS};
+use object::elf::{
+    DT_NEEDED, DT_NULL, EM_X86_64, FileHeader64, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, SHT_NOBITS,
+};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
 
 use super::limits::{BuildError, BuildStats, Limits};
@@ -42,6 +44,7 @@ pub(crate) struct Elf<'a> {
     /// Executable ranges by address, joined where they touch.
     code: Vec<(u64, u64)>,
     eh_frame_header: Option<u64>,
+    dynamic: Option<u64>,
 }
 
 impl<'a> Elf<'a> {
@@ -55,12 +58,15 @@ impl<'a> Elf<'a> {
         }
         let mut segments = Vec::new();
         let mut code = Vec::new();
-        let mut eh_frame_header = None;
+        let (mut eh_frame_header, mut dynamic) = (None, None);
         for program in header.program_headers(LittleEndian, data).map_err(|_| BuildError::NotElf)? {
             let kind = program.p_type(LittleEndian);
             let address = program.p_vaddr(LittleEndian);
             if kind == PT_GNU_EH_FRAME {
                 eh_frame_header = Some(address);
+            }
+            if kind == PT_DYNAMIC {
+                dynamic = Some(address);
             }
             let memory_size = program.p_memsz(LittleEndian);
             let Some(end) = address.checked_add(memory_size) else { continue };
@@ -95,7 +101,7 @@ impl<'a> Elf<'a> {
                 })
             })
             .collect();
-        Ok(Self { data, header, table, sections, segments, code, eh_frame_header })
+        Ok(Self { data, header, table, sections, segments, code, eh_frame_header, dynamic })
     }
 
     /// The entry point, if the file has one.
@@ -167,6 +173,15 @@ impl<'a> Elf<'a> {
     /// The address of the `.eh_frame_hdr` section, from the program headers.
     pub(crate) fn eh_frame_header(&self) -> Option<u64> {
         self.eh_frame_header
+    }
+
+    /// Whether the file names shared libraries that it needs. One that does not is a static program or a C library.
+    pub(crate) fn needs_libraries(&self) -> bool {
+        let Some(dynamic) = self.dynamic else { return false };
+        let tags = self.bytes_from(dynamic).chunks_exact(16).filter_map(|entry| entry.first_chunk::<8>());
+        tags.map(|tag| u64::from_le_bytes(*tag))
+            .take_while(|tag| *tag != DT_NULL.0 as u64)
+            .any(|tag| tag == DT_NEEDED.0 as u64)
     }
 
     /// The file's bytes from `address` to the end of what its segment has in the file; empty if there are none.

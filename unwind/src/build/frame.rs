@@ -7,17 +7,6 @@ use super::intern::{self, Interner};
 use super::limits::Unsupported;
 use crate::rule::{EscapeRule, Kind, MAX_PACKED_OFFSET, PackedRule, RowRule, dwarf, escape_flags};
 
-/// Where the CFA is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Cfa<'a> {
-    /// Not said yet.
-    Missing,
-    /// register + offset.
-    Register(u16, i64),
-    /// A DWARF expression.
-    Expression(&'a [u8]),
-}
-
 /// Where a register's value in the caller is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Saved<'a> {
@@ -61,20 +50,32 @@ pub(crate) fn column(register: u64) -> Option<usize> {
     }
 }
 
+/// No register, as a number.
+pub(crate) const NO_REGISTER: u16 = u16::MAX;
+
 /// One row's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Frame<'a> {
-    pub(crate) cfa: Cfa<'a>,
+    /// The CFA is this register, [`NO_REGISTER`] before one was named, …
+    pub(crate) cfa_register: u16,
+    /// … plus this, …
+    pub(crate) cfa_offset: i64,
+    /// … unless there is an expression for it. Register and offset outlive it: naming a register ends the expression, and the
+    /// offset is what it was (as in libgcc, and as libgcrypt's assembler relies on).
+    pub(crate) cfa_expression: Option<&'a [u8]>,
     pub(crate) saved: [Saved<'a>; COLUMNS],
 }
 
 impl Frame<'_> {
-    pub(crate) const EMPTY: Self = Self { cfa: Cfa::Missing, saved: [Saved::Unspecified; COLUMNS] };
+    pub(crate) const EMPTY: Self =
+        Self { cfa_register: NO_REGISTER, cfa_offset: 0, cfa_expression: None, saved: [Saved::Unspecified; COLUMNS] };
 
     /// The number of the rule that this row comes to.
     #[inline(always)]
     pub(crate) fn rule(&self, rules: &mut Interner, unsupported: &mut Unsupported) -> u32 {
-        if let Cfa::Register(register @ 6..=7, offset) = self.cfa
+        let (register, offset) = (self.cfa_register, self.cfa_offset);
+        if matches!(register, 6 | 7)
+            && self.cfa_expression.is_none()
             && offset & 7 == 0
             && offset as u64 <= MAX_PACKED_OFFSET
             && self.saved[RA] == Saved::Offset(-8)
@@ -107,20 +108,18 @@ impl Frame<'_> {
             unsupported.stack_pointer += 1;
             return None;
         }
-        let shape = match self.cfa {
-            Cfa::Missing => {
-                unsupported.cfa_missing += 1;
-                return None;
-            }
-            Cfa::Register(register, offset) => Shape::Sum { register, offset },
-            Cfa::Expression(expression) => match shape(expression) {
-                Some(shape) => shape,
-                None => {
-                    unsupported.cfa_expression += 1;
-                    return None;
-                }
-            },
+        let shape = match self.cfa_expression {
+            Some(expression) => shape(expression),
+            None => Some(Shape::Sum { register: self.cfa_register, offset: self.cfa_offset }),
         };
+        let Some(shape) = shape else {
+            unsupported.cfa_expression += 1;
+            return None;
+        };
+        if shape == (Shape::Sum { register: NO_REGISTER, offset: 0 }) {
+            unsupported.cfa_missing += 1;
+            return None;
+        }
         let rule = match shape {
             Shape::Plt { threshold } => {
                 let plain = self.saved[RA] == Saved::Offset(-8)
@@ -148,14 +147,18 @@ impl Frame<'_> {
             (R12, escape_flags::R12_AT_CFA, escape_flags::R12_AT_BASE),
         ] {
             let own = [dwarf::RBX, dwarf::RBP, dwarf::R12][column] as u16;
-            let Some(place) = rule.saved(self.saved[column], own) else {
-                unsupported.saved_register += 1;
-                return None;
-            };
-            let (flag, offset) = match place {
-                Place::Unchanged => continue,
-                Place::AtCfa(offset) => (at_cfa, offset),
-                Place::AtBase(offset) => (at_base, offset),
+            let (flag, offset) = match rule.saved(self.saved[column], own) {
+                None if column == RBP => {
+                    unsupported.saved_register += 1;
+                    return None;
+                }
+                None => {
+                    unsupported.registers_approximated += 1;
+                    continue;
+                }
+                Some(Place::Unchanged) => continue,
+                Some(Place::AtCfa(offset)) => (at_cfa, offset),
+                Some(Place::AtBase(offset)) => (at_base, offset),
             };
             escape.flags |= flag;
             match column {

@@ -125,7 +125,7 @@ const MUSL_CLONE_RETURN: u64 = 56;
 /// `syscall`.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
-/// Searches the gaps for code that is known by its bytes.
+/// Searches the gaps for code that is known by its bytes: where a C library's own code is, not in what is linked with one.
 fn patterns(
     rows: &[CompactRow],
     elf: &Elf<'_>,
@@ -133,6 +133,9 @@ fn patterns(
     rules: &mut Interner,
     stats: &mut BuildStats,
 ) -> Result<(), BuildError> {
+    if elf.needs_libraries() {
+        return Ok(());
+    }
     let at_call = rules.packed(PackedRule::frame(Kind::Sp, 8, 0, 0, 0));
     let code = known.code;
     let mut left = known.limits.searched_bytes;

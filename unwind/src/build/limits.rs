@@ -137,8 +137,12 @@ pub struct Unsupported {
     pub stack_pointer: u64,
     /// A rule for the return address that is none of the known shapes.
     pub return_address: u64,
-    /// A rule for rbp, rbx or r12 that is none of the known shapes.
+    /// A rule for rbp that is none of the known shapes: mostly `*(rbp + 0)` beside a CFA from r10, in the few instructions of a
+    /// prologue that realigns the stack.
     pub saved_register: u64,
+    /// A rule for rbx or r12 that is none of the known shapes. The row is kept and says "unchanged": a caller's CFA depends on
+    /// these two in a handful of functions, while ending the stack here is certain to lose all callers.
+    pub registers_approximated: u64,
     /// Go code after it has written its stack pointer (`runtime.gogo`).
     pub go_stack_switch: u64,
 }
