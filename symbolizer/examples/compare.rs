@@ -60,7 +60,8 @@ fn compare(key: u64, path: &PathBuf, count: usize, show: usize, tool: &str) -> R
         root: None,
     });
     let limit = Duration::from_secs(600);
-    let options = Options { wait: limit, file_time_limit: limit, demangle: Demangle::NoParameters, ..Options::default() };
+    let options =
+        Options { wait: limit, file_time_limit: limit, demangle: Demangle::NoParameters, ..Options::default() };
     let symbolizer = Symbolizer::new(options)?;
     let ask = |addresses: &[u64]| {
         let begin = Instant::now();
@@ -104,7 +105,11 @@ fn compare(key: u64, path: &PathBuf, count: usize, show: usize, tool: &str) -> R
             differences[class] += usize::from(!equal);
             if !equal && shown[class] < show && equal_before(class, &equal_so_far(&ours, theirs)) {
                 shown[class] += 1;
-                println!("  {address:#x} class {class}\n    ours   {ours:?}\n    theirs {theirs:?}");
+                println!(
+                    "  {address:#x} class {class}\n    ours   {:.900}\n    theirs {:.900}",
+                    format!("{ours:?}"),
+                    format!("{theirs:?}")
+                );
             }
         }
     }

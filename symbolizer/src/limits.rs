@@ -8,7 +8,7 @@ pub const MAX_SYMBOLS: usize = 4_000_000;
 /// Longest linkage name looked at, in bytes; C++ template names of 10 KB are real.
 pub const MAX_NAME: usize = 32 << 10;
 /// Longest demangled name kept, in bytes.
-pub const MAX_DISPLAY_NAME: usize = 1 << 10;
+pub const MAX_DISPLAY_NAME: usize = 4 << 10;
 /// Bytes that compressed sections of one file may take when decompressed, together.
 pub const MAX_DECOMPRESSED: u64 = 96 << 20;
 /// Memory that the decoder of a `.gnu_debugdata` section may use, KiB.
