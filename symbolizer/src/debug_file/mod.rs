@@ -18,7 +18,7 @@ use crate::image::Image;
 use crate::limits::{Deadline, TimeUp};
 use crate::statistics::{Counters, Failure};
 pub(crate) use link::Supplementary;
-use root::{Open, Root};
+pub(crate) use root::{Open, Root};
 
 /// Where distributions put debug files.
 pub(crate) const DEBUG_DIRECTORY: &str = "/usr/lib/debug";

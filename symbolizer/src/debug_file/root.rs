@@ -33,10 +33,19 @@ impl Root {
 
     /// The regular file at `path` inside the root.
     pub(crate) fn file(&self, path: &Path) -> Open {
+        self.open_path(path, 0)
+    }
+
+    /// The same, but a link in the last place is not followed (and then is no regular file).
+    pub(crate) fn file_without_final_link(&self, path: &Path) -> Open {
+        self.open_path(path, libc::O_NOFOLLOW)
+    }
+
+    fn open_path(&self, path: &Path, flags: libc::c_int) -> Open {
         let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Open::Absent };
         // SAFETY: an all-zero open_how is a valid value.
         let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-        how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+        how.flags = (libc::O_PATH | libc::O_CLOEXEC | flags) as u64;
         how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
         // SAFETY: the path is NUL-terminated and `how` is as large as it is said to be.
         let descriptor = unsafe {
