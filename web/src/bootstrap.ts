@@ -7,10 +7,17 @@ async function start(): Promise<void> {
   const root = document.getElementById("everflame");
   const data = document.getElementById("everflame-profile");
   if (!root || !data) throw new Error("the page is not complete");
-  const profile = decode(await readEmbedded(data));
+  const started = performance.now();
+  const bytes = await readEmbedded(data);
+  const unpacked = performance.now();
+  const profile = decode(bytes);
   data.remove();
+  const decoded = performance.now();
   document.title = `${profile.title} · Everflame`;
   mount(root, profile);
+  performance.measure("everflame-unpack", { start: started, end: unpacked });
+  performance.measure("everflame-decode", { start: unpacked, end: decoded });
+  performance.measure("everflame-mount", { start: decoded, end: performance.now() });
   requestAnimationFrame(() => setTimeout(() => performance.mark("everflame-painted")));
 }
 

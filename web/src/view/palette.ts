@@ -42,29 +42,29 @@ export const KIND_TITLES: Record<string, string> = {
 };
 
 const LIGHT: Record<string, string> = {
-  native: "#f0b93a",
-  go: "#62bfe6",
+  native: "#ebb028",
+  go: "#61bfe6",
   jit: "#1fa37c",
-  interpreter: "#a7dfb9",
+  interpreter: "#bef3cf",
   vdso: "#8f8be0",
-  kernel: "#e8744f",
-  "kernel module": "#f6b59b",
-  bpf: "#d77fb4",
-  unknown: "#a9b1ba",
-  marker: "#dde1e6",
+  kernel: "#e56a4c",
+  "kernel module": "#f2c69c",
+  bpf: "#c475af",
+  unknown: "#b1b6bc",
+  marker: "#e0e5f0",
 };
 
 const DARK: Record<string, string> = {
-  native: "#d9a62e",
-  go: "#55aed3",
-  jit: "#1d9a75",
-  interpreter: "#97cfa9",
-  vdso: "#8985d6",
-  kernel: "#dc6f4c",
-  "kernel module": "#e3a58c",
-  bpf: "#c873a6",
-  unknown: "#8f98a3",
-  marker: "#c3c9d0",
+  native: "#e4a633",
+  go: "#54b0d5",
+  jit: "#119271",
+  interpreter: "#9bd3ad",
+  vdso: "#8382d4",
+  kernel: "#e1654b",
+  "kernel module": "#cda37b",
+  bpf: "#b466a0",
+  unknown: "#a1a3a9",
+  marker: "#d0d2da",
 };
 
 const INK = "#16130c";
@@ -101,7 +101,7 @@ export const PALETTES: Record<"light" | "dark", Palette> = {
     background: "#181b21",
     outline: "#ffffff",
     hover: "#ffffff",
-    match: { fill: "#f3c4ff", text: "#2a0038" },
+    match: { fill: "#8a2fc0", text: "#ffffff" },
     rest: "#4a515c",
     group: { fill: "#39404b", text: "#eef1f5" },
   }),

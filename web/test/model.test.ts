@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { buildTree, makeDirectory, NOBODY, type Choice } from "../src/model/build.ts";
+import { mergeCallees, mergeCallers, mergeInverted } from "../src/model/merge.ts";
+import { coveredTotal, makeMatcher, matchFrames, matchFunctions } from "../src/model/search.ts";
+import { functionTotals, hotLines } from "../src/model/totals.ts";
+import { pathTo } from "../src/model/tree.ts";
+import { smallProfile, type MadeRow } from "./generate.ts";
+import { frameText, makeProfile, ownerLabels, plainTree, randomMade, toPlain, type PlainStack } from "./reference.ts";
+
+const ALL: Choice = { process: null, thread: null, grouping: "none", type: 0 };
+const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+
+const plain = (name: string) => name.replace(/^~/, "");
+const stacksOf = (rows: MadeRow[]): PlainStack[] => rows.map(({ stack, samples }) => ({ names: stack, value: samples }));
+
+function setup(seed: number) {
+  const made = randomMade(seed);
+  const profile = makeProfile(made);
+  const directory = makeDirectory(profile);
+  const slots = profile.frames.count + 20;
+  return { made, profile, directory, slots };
+}
+
+test("stacks are merged from their root, whole or by process or thread", () => {
+  for (const seed of SEEDS) {
+    const { made, profile, directory } = setup(seed);
+    const whole = buildTree(profile, directory, ALL);
+    assert.deepEqual(toPlain(profile, whole.tree, whole.groups), plainTree(stacksOf(made.rows)), `seed ${seed}`);
+    for (const grouping of ["process", "thread"] as const) {
+      const { tree, groups } = buildTree(profile, directory, { ...ALL, grouping });
+      const stacks = made.rows.map(({ stack, samples, owner }) => {
+        const labels = owner === undefined ? { process: NOBODY, thread: NOBODY } : ownerLabels(profile, owner);
+        const above = owner !== undefined && grouping === "thread" ? [labels.process, labels.thread] : [labels.process];
+        return { names: [...above, ...stack], value: samples };
+      });
+      assert.deepEqual(toPlain(profile, tree, groups), plainTree(stacks), `seed ${seed}, by ${grouping}`);
+    }
+  }
+});
+
+test("a filter keeps one process, or one of its threads, and nobody else", () => {
+  for (const seed of SEEDS) {
+    const { made, profile, directory } = setup(seed);
+    directory.processes.forEach((process, index) => {
+      const inProcess = made.rows.filter(({ owner }) => owner !== undefined && made.owners[owner].pid === process.pid);
+      for (const grouping of ["none", "process"] as const) {
+        const { tree } = buildTree(profile, directory, { ...ALL, process: index, grouping });
+        assert.equal(tree.total[0][0], inProcess.reduce((sum, { samples }) => sum + samples, 0));
+      }
+      for (const thread of process.threads) {
+        const { tree, groups } = buildTree(profile, directory, { ...ALL, process: index, thread });
+        assert.deepEqual(toPlain(profile, tree, groups), plainTree(stacksOf(made.rows.filter(({ owner }) => owner === thread))));
+      }
+    });
+  }
+});
+
+test("siblings come largest first, next to each other, and lie inside of their parent", () => {
+  for (const seed of SEEDS) {
+    const { profile, directory } = setup(seed);
+    const { tree } = buildTree(profile, directory, { ...ALL, grouping: "process" });
+    for (let node = 0; node < tree.count; node++) {
+      const end = tree.firstChild[node] + tree.childCount[node];
+      let place = tree.start[node];
+      for (let child = tree.firstChild[node]; child < end; child++) {
+        assert.equal(tree.parent[child], node);
+        assert.equal(tree.depth[child], tree.depth[node] + 1);
+        assert.equal(tree.start[child], place);
+        if (child > tree.firstChild[node]) assert.ok(tree.total[0][child] <= tree.total[0][child - 1]);
+        place += tree.total[0][child];
+      }
+      assert.ok(place <= tree.start[node] + tree.total[0][node]);
+    }
+  }
+});
+
+test("callers and callees of a function add up to its total, recursion counted once", () => {
+  for (const seed of SEEDS) {
+    const { made, profile, directory, slots } = setup(seed);
+    const { tree } = buildTree(profile, directory, ALL);
+    for (let index = 0; index < profile.functions.count; index++) {
+      const name = profile.strings[profile.functions.name[index]];
+      const withIt = made.rows.filter(({ stack, samples }) => samples > 0 && stack.some((each) => plain(each) === name));
+      const at = ({ stack }: MadeRow) => stack.findIndex((each) => plain(each) === name);
+      const callees = plainTree(withIt.map((row) => ({ names: row.stack.slice(at(row) + 1), value: row.samples })));
+      const callers = plainTree(withIt.map((row) => ({ names: row.stack.slice(0, at(row)).reverse(), value: row.samples })));
+      assert.deepEqual(toPlain(profile, mergeCallees(profile, tree, index, slots), []), callees, `${name}, seed ${seed}`);
+      assert.deepEqual(toPlain(profile, mergeCallers(profile, tree, index, slots), []), callers, `${name}, seed ${seed}`);
+    }
+  }
+});
+
+test("upside down, every stack starts at the function that ran", () => {
+  for (const seed of SEEDS) {
+    const { made, profile, directory, slots } = setup(seed);
+    const { tree } = buildTree(profile, directory, ALL);
+    const stacks = made.rows.filter(({ stack }) => stack.length > 0).map(({ stack, samples }) => ({ names: [...stack].reverse(), value: samples }));
+    assert.deepEqual(toPlain(profile, mergeInverted(tree, slots), []), plainTree(stacks), `seed ${seed}`);
+  }
+});
+
+test("a function's total counts a stack once, its self only where it ran", () => {
+  for (const seed of SEEDS) {
+    const { made, profile, directory } = setup(seed);
+    const { self, total } = functionTotals(profile, buildTree(profile, directory, ALL).tree);
+    for (let index = 0; index < profile.functions.count; index++) {
+      const name = profile.strings[profile.functions.name[index]];
+      const sum = (rows: MadeRow[]) => rows.reduce((all, { samples }) => all + samples, 0);
+      assert.equal(total[index], sum(made.rows.filter(({ stack }) => stack.some((each) => plain(each) === name))), name);
+      assert.equal(self[index], sum(made.rows.filter(({ stack }) => stack.length > 0 && plain(stack[stack.length - 1]) === name)), name);
+    }
+  }
+});
+
+test("the share found counts a stack once, however many of its functions match", () => {
+  for (const seed of SEEDS) {
+    const { made, profile, directory } = setup(seed);
+    const { tree } = buildTree(profile, directory, ALL);
+    for (const [query, matches] of [
+      ["f1", (name: string) => name === "f1"],
+      ["F", () => true],
+      ["nothing", () => false],
+      ["file:file1", (name: string) => Number(name.slice(1)) % 2 === 1],
+      ["mapping:lib2", (name: string) => Number(name.slice(1)) % 3 === 2],
+    ] as const) {
+      const matched = matchFunctions(profile, makeMatcher({ text: query, regex: false }));
+      assert.ok(matched);
+      const expected = made.rows.filter(({ stack }) => stack.some((each) => matches(plain(each)))).reduce((sum, { samples }) => sum + samples, 0);
+      assert.equal(coveredTotal(tree, matchFrames(profile, matched)), expected, `${query}, seed ${seed}`);
+    }
+  }
+});
+
+test("searches: text, regular expressions, and what is neither", () => {
+  const hits = (text: string, regex: boolean) => {
+    const matcher = makeMatcher({ text, regex });
+    return matcher && "test" in matcher ? ["Parse", "parse_all", "reparse", "f(x)"].filter((name) => matcher.test(name)) : matcher;
+  };
+  assert.deepEqual(hits("PARSE", false), ["Parse", "parse_all", "reparse"]);
+  assert.deepEqual(hits("(x", false), ["f(x)"]);
+  assert.deepEqual(hits("^parse", true), ["parse_all"]);
+  assert.deepEqual(hits("(?i)^parse", true), ["Parse", "parse_all"]);
+  assert.equal(hits("  ", false), null);
+  assert.equal(hits("lib:", true), null);
+  const wrong = makeMatcher({ text: "(", regex: true });
+  assert.ok(wrong && "error" in wrong && wrong.error.length > 0);
+  assert.equal(matchFunctions(makeProfile(smallProfile()), wrong), null);
+});
+
+test("the lines of a function are those it ran on itself, hottest first, for the owners shown", () => {
+  const profile = makeProfile(smallProfile());
+  const index = (name: string) => profile.functions.name.findIndex((text) => profile.strings[text] === name);
+  assert.deepEqual(hotLines(profile, index("core::str::from_utf8"), 0, () => true), [{ line: 95, value: 30 }, { line: 99, value: 10 }]);
+  assert.deepEqual(hotLines(profile, index("server::parse"), 0, (owner) => owner === 0), [{ line: 8, value: 10 }]);
+  assert.deepEqual(hotLines(profile, index("main"), 0, () => true), []);
+});
+
+test("processes and threads are listed by value, and each value is a view", () => {
+  const profile = makeProfile(smallProfile());
+  const directory = makeDirectory(profile);
+  assert.deepEqual(directory.processes.map(({ name, pid, threads, totals }) => [name, pid, threads, totals[0]]), [
+    ["server", 100, [1, 0], 75],
+    ["agent", 200, [2], 25],
+  ]);
+  for (const type of [0, 1]) {
+    const { tree } = buildTree(profile, directory, { ...ALL, type });
+    const path = pathTo(tree, tree.count - 1).slice(1).map((node) => frameText(profile, tree.frame[node]));
+    assert.deepEqual(path, ["_start", "main", "server::handle<Request>", "entry_SYSCALL_64", "ext4_file_read_iter"]);
+    assert.equal(tree.total[0][0], 100);
+    assert.equal(tree.total[1][0], 1_010_101_000);
+  }
+});
+
+test("a profile without samples is a tree with nothing but a root", () => {
+  const profile = makeProfile({ functions: [], owners: [], rows: [] });
+  const directory = makeDirectory(profile);
+  for (const grouping of ["none", "process", "thread"] as const) {
+    const { tree } = buildTree(profile, directory, { ...ALL, grouping });
+    assert.equal(tree.count, 1);
+    assert.deepEqual(functionTotals(profile, tree).total.length, 0);
+    assert.equal(mergeInverted(tree, 4).count, 1);
+  }
+});
