@@ -1,5 +1,4 @@
 //! Reading files that nobody should trust: no panic, no unbounded memory, and a reason.
-#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 
 mod pprof_batch;
 

@@ -206,7 +206,7 @@ fn another_tools_labels_and_kinds_are_understood() {
 fn folded_lines_are_sorted_root_first_and_escape_what_the_format_can_not_hold() {
     let table = StackTable::from_profile(&ours()).unwrap();
     assert_eq!(
-        folded::render(&table, 0, FoldedOptions::default()),
+        folded::render(&table, 0, FoldedOptions::default()).unwrap(),
         "kworker/0:1;do_syscall_64 1
 server;[truncated];server::outer;server::inner;server::outer;server::inner 1
 server;[unknown] libc.so.6+0x5678 1
@@ -215,7 +215,7 @@ server;main;server::outer;server::inner;do_syscall_64 2
     );
     let table = StackTable::from_profile(&heap()).unwrap();
     assert_eq!(
-        folded::render(&table, 0, FoldedOptions::default()),
+        folded::render(&table, 0, FoldedOptions::default()).unwrap(),
         "[no stack] 1
 main.main;main.alloc:x 3
 web_1;main.main;main.alloc:x;[unknown] libz.so+0x2123 1
@@ -223,7 +223,7 @@ web_1;main.main;main.alloc:x;[unknown] libz.so+0x2123 1
     );
     let annotated = FoldedOptions { by_process: false, annotate: true };
     assert_eq!(
-        folded::render(&StackTable::from_profile(&ours()).unwrap(), 0, annotated),
+        folded::render(&StackTable::from_profile(&ours()).unwrap(), 0, annotated).unwrap(),
         "[truncated];server::outer;server::inner_[i];server::outer;server::inner_[i] 1
 [unknown] libc.so.6+0x5678 1
 do_syscall_64_[k] 1

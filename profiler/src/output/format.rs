@@ -50,6 +50,15 @@ impl OutputFormat {
         found.map(|(_, format)| *format).ok_or_else(|| UnknownSuffix { name: path.display().to_string() })
     }
 
+    /// What it is, in a word or two for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            OutputFormat::PprofGzip | OutputFormat::Pprof => "pprof",
+            OutputFormat::Html | OutputFormat::Svg => "flame graph",
+            OutputFormat::Folded => "folded stacks",
+        }
+    }
+
     /// Whether a terminal would show garbage.
     pub fn is_binary(self) -> bool {
         matches!(self, OutputFormat::PprofGzip | OutputFormat::Pprof)

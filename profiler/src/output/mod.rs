@@ -16,7 +16,7 @@ pub use format::{OutputFormat, UnknownSuffix};
 
 use crate::page::{self, PageError, PageOptions};
 use crate::profile::pprof::{DecodeError, MAX_COMPRESSED_BYTES, decode, to_gzip, to_raw};
-use crate::report::folded::{self, FoldedOptions};
+use crate::report::folded::{self, FoldedOptions, TooMuchText};
 use crate::report::svg::{self, SvgError};
 use crate::report::{StackTable, TooManyFrames};
 
@@ -48,6 +48,9 @@ pub enum OutputError {
     /// The profile is too large for anything but pprof.
     #[error(transparent)]
     TooLarge(#[from] TooManyFrames),
+    /// The folded lines are too much text.
+    #[error(transparent)]
+    TooMuchText(#[from] TooMuchText),
     /// The picture can't be drawn.
     #[error(transparent)]
     Svg(#[from] SvgError),
@@ -147,7 +150,7 @@ pub fn render(profile: &Profile, format: OutputFormat, title: &str) -> Result<Ve
         OutputFormat::Svg => Ok(svg::render(profile, None, title)?),
         OutputFormat::Folded => {
             let table = StackTable::from_profile(profile)?;
-            Ok(folded::render(&table, table.default_type, FoldedOptions::default()).into_bytes())
+            Ok(folded::render(&table, table.default_type, FoldedOptions::default())?.into_bytes())
         }
         OutputFormat::Html => {
             let table = StackTable::from_profile(profile)?;

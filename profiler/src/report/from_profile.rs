@@ -19,6 +19,9 @@ use crate::profile::pprof::{TRUNCATED, label};
 /// Frames that all distinct stacks together may have (4 bytes each).
 pub const MAX_TOTAL_FRAMES: usize = 64 << 20;
 
+/// How much of a file's name stands before an address, bytes (Linux allows no more): each address gets a text of its own.
+const MAX_SHOWN_FILE_NAME: usize = 255;
+
 /// A profile that is too large for a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the profile's stacks expand to more than {MAX_TOTAL_FRAMES} frames")]
@@ -273,6 +276,35 @@ fn unknown_name(location: Option<&Location>, mapping: Option<&Mapping>, path: &s
     };
     match basename(path) {
         "" => format!("[unknown] {address:#x}"),
-        name => format!("[unknown] {name}+{address:#x}"),
+        name => format!("[unknown] {}+{address:#x}", shortened(name)),
+    }
+}
+
+/// The first [`MAX_SHOWN_FILE_NAME`] bytes, or a few less at a letter's border.
+fn shortened(name: &str) -> &str {
+    let mut end = name.len().min(MAX_SHOWN_FILE_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_SHOWN_FILE_NAME, basename, shortened};
+
+    #[test]
+    fn the_last_part_of_a_path_is_shown() {
+        let cases =
+            [("/usr/bin/x", "x"), ("x", "x"), ("", ""), ("/", "/"), ("a/b/", "b"), ("[anon:/dev/x]", "[anon:/dev/x]")];
+        for (path, expected) in cases {
+            assert_eq!(basename(path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_letters() {
+        assert_eq!(shortened("short"), "short");
+        assert_eq!(shortened(&"é".repeat(200)).len(), MAX_SHOWN_FILE_NAME - 1);
     }
 }

@@ -4,7 +4,7 @@
 
 use pprof_proto::Profile;
 
-use super::folded::{self, FoldedOptions};
+use super::folded::{self, FoldedOptions, TooMuchText};
 use super::stack_table::{SampleType, StackTable};
 use super::top::TopError;
 use inferno::flamegraph::color::{MultiPalette, Palette};
@@ -16,6 +16,9 @@ pub enum SvgError {
     /// No such sample type, or the profile is too large.
     #[error(transparent)]
     Profile(#[from] TopError),
+    /// Its stacks are too much text.
+    #[error(transparent)]
+    TooMuchText(#[from] TooMuchText),
     /// There is nothing to draw.
     #[error("the profile has no sample with a value above 0")]
     Empty,
@@ -34,7 +37,7 @@ pub enum SvgError {
 pub fn render(profile: &Profile, sample_type: Option<&str>, title: &str) -> Result<Vec<u8>, SvgError> {
     let table = StackTable::from_profile(profile).map_err(TopError::from)?;
     let chosen = table.choose(sample_type).map_err(TopError::from)?;
-    let text = folded::render(&table, chosen, FoldedOptions { by_process: true, annotate: true });
+    let text = folded::render(&table, chosen, FoldedOptions { by_process: true, annotate: true })?;
     // A difference of two profiles has negative values, which have no width.
     let lines: Vec<&str> = text.lines().filter(|line| !is_negative(line)).collect();
     if lines.is_empty() {

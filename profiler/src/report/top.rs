@@ -43,14 +43,14 @@ pub enum TopError {
 }
 
 /// One function (of one process).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopRow {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopRow<'table> {
     /// Name of the process; empty if the profile does not say, or if it was not asked.
-    pub process: String,
+    pub process: &'table str,
     /// Name of the function.
-    pub function: String,
+    pub function: &'table str,
     /// Basename of the executable; empty if there is none.
-    pub mapping: String,
+    pub mapping: &'table str,
     /// Spent in the function itself.
     pub own: i128,
     /// Spent in the function and all that it called.
@@ -58,7 +58,7 @@ pub struct TopRow {
 }
 
 /// All functions, the hottest first; equals by total, then by name.
-pub fn rows(table: &StackTable, sample_type: usize, by_process: bool) -> Vec<TopRow> {
+pub fn rows(table: &StackTable, sample_type: usize, by_process: bool) -> Vec<TopRow<'_>> {
     // First one sum per (process, stack): a profile has many samples of few stacks.
     let mut stacks: HashMap<(TextId, StackId), i128> = HashMap::new();
     for sample in &table.samples {
@@ -85,18 +85,17 @@ pub fn rows(table: &StackTable, sample_type: usize, by_process: bool) -> Vec<Top
             }
         }
     }
-    let text = |id: TextId| table.text(id).to_owned();
     let row = |((process, function, mapping), (own, total)): (Key, (i128, i128))| TopRow {
-        process: text(process),
-        function: text(function),
-        mapping: text(mapping),
+        process: table.text(process),
+        function: table.text(function),
+        mapping: table.text(mapping),
         own,
         total,
     };
-    let mut rows: Vec<TopRow> = sums.into_iter().map(row).collect();
-    rows.sort_by(|a, b| {
-        let names = |row: &TopRow| (row.function.clone(), row.process.clone(), row.mapping.clone());
-        (b.own, b.total).cmp(&(a.own, a.total)).then_with(|| names(a).cmp(&names(b)))
+    let mut rows: Vec<TopRow<'_>> = sums.into_iter().map(row).collect();
+    rows.sort_unstable_by(|a, b| {
+        let heat = (b.own, b.total).cmp(&(a.own, a.total));
+        heat.then_with(|| (a.function, a.process, a.mapping).cmp(&(b.function, b.process, b.mapping)))
     });
     rows
 }

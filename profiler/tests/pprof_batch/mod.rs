@@ -1,5 +1,4 @@
 //! A small batch built by hand, shared by the pprof tests.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
 
 use profiler::ledger::Ledger;
 use profiler::profile::pprof::ProfileInfo;
