@@ -5,8 +5,11 @@
 
 mod command;
 mod ebpf;
+mod initramfs;
 mod install;
+mod kernels;
 mod paths;
+mod qemu;
 mod toolchain;
 
 use clap::{Parser, Subcommand};
@@ -23,11 +26,17 @@ struct Arguments {
 enum Chore {
     /// Build the eBPF object and write it, with the versions that made it, to profiler-ebpf/prebuilt/
     Ebpf(ebpf::Options),
+    /// Download the kernels of the test matrix
+    Kernels(kernels::Options),
+    /// Run a command inside another kernel, in QEMU
+    Qemu(qemu::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Ebpf(options) => ebpf::run(&options),
+        Chore::Kernels(options) => kernels::run(&options),
+        Chore::Qemu(options) => qemu::run(&options),
     };
     match result {
         Ok(code) => code,

@@ -1,0 +1,80 @@
+//! The matrix test: runs inside a test kernel, profiles the fixture programs with `everflame record`, and judges every stack.
+//!
+//! A case passes when at least 99 % of its process's samples have exactly the expected chain, and there are enough of them.
+//! Without words all cases run, else those named. It prints one line per case, and ends with 1 if one failed. It asserts no
+//! times: the processor is emulated.
+
+use fixtures::expected::{self, Expected};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+const EVERFLAME: &str = "/bin/everflame";
+const FIXTURES: &str = "/fixtures";
+const SECONDS: &str = "4";
+/// Of a thousand samples, how many have to be right.
+const RIGHT_PER_MILLE: u64 = 990;
+
+struct Case {
+    name: &'static str,
+    program: &'static str,
+    words: &'static [&'static str],
+    expected: Expected,
+}
+
+fn cases() -> Vec<Case> {
+    let case = |name, program, words, expected| Case { name, program, words, expected };
+    vec![
+        case("chain of 20", "chain-static", &[] as &[_], expected::chain()),
+        case("chain of 20, position-independent", "chain-pie", &[], expected::chain()),
+        case("recursion of 500", "recursion-static", &["500", "60"], expected::recursion(500)),
+        case("signal handler on its own stack", "signal-static", &[], expected::signal()),
+        case("realigned stack", "realigned-static", &[], expected::realigned()),
+        case("call as the last instruction", "noreturn-static", &[], expected::noreturn()),
+        case("vDSO", "vdso-static", &[], expected::vdso()),
+        case("samples in the kernel", "syscalls-static", &[], expected::syscalls()),
+        case("threads", "threads-static", &["8", "60"], expected::threads()),
+        case("Go", "goroutines-static", &[], expected::goroutines()),
+    ]
+}
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let mut failed = 0;
+    let mut ran = 0;
+    for case in cases().iter().filter(|case| wanted.is_empty() || wanted.iter().any(|word| word == case.program)) {
+        ran += 1;
+        match run(case) {
+            Ok(text) => println!("matrix: {}: ok: {text}", case.name),
+            Err(text) => {
+                failed += 1;
+                println!("matrix: {}: FAILED: {text}", case.name);
+            }
+        }
+    }
+    println!("matrix: {ran} cases, {failed} failed");
+    if failed == 0 && ran > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(case: &Case) -> Result<String, String> {
+    let output = Path::new("/tmp").join(format!("{}.folded", case.program));
+    let mut record = Command::new(EVERFLAME);
+    record.args(["record", "-d", &format!("{SECONDS}s"), "-o"]).arg(&output).arg("--");
+    record.arg(format!("{FIXTURES}/{}", case.program)).args(case.words).stdin(Stdio::null());
+    let done = record.output().map_err(|error| format!("{EVERFLAME}: {error}"))?;
+    let said = String::from_utf8_lossy(&done.stderr).trim_end().replace('\n', "\n    ");
+    if !done.status.success() {
+        return Err(format!("everflame record: {}\n    {said}", done.status));
+    }
+    let folded = fs::read_to_string(&output).map_err(|error| format!("{}: {error}", output.display()))?;
+    let verdict = case.expected.judge(&folded, &process_name(case.program));
+    let text = format!("{}\n    {said}", verdict.text(5));
+    if verdict.total == 0 || verdict.per_mille() < RIGHT_PER_MILLE { Err(text) } else { Ok(text) }
+}
+
+/// The kernel keeps 15 bytes of a program's name.
+fn process_name(program: &str) -> String {
+    program.chars().take(15).collect()
+}
