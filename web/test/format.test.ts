@@ -13,7 +13,7 @@ test("a profile comes back as it was written", () => {
   assert.equal(profile.functions.count, 10);
   assert.equal(profile.rows.count, 7);
   assert.deepEqual([...profile.rows.values[0]], [30, 10, 10, 15, 5, 25, 5]);
-  assert.deepEqual([...profile.nodes.parent], [0, 0, 0, 0, 1, 2, 3, 4, 4, 7, 7, 9, 9, 10]);
+  assert.deepEqual([...profile.nodes.parent], [0, 0, 1, 2, 3, 4, 4, 3, 7, 2, 0, 10, 0, 12]);
 });
 
 test("hostile names come through as they are", () => {
@@ -34,24 +34,28 @@ test("damaged containers are refused with the name of what is wrong", () => {
     title: "", facts: [], notes: [], sample_types: [{ name: "samples", unit: "count" }], default_type: 0, kinds: ["native"], strings: ["", "f"],
   };
   const u32 = (...values: number[]) => Uint32Array.from(values);
+  const u16 = (...values: number[]) => Uint16Array.from(values);
   const f64 = (...values: number[]) => Float64Array.from(values);
   const good = {
     "functions.name": u32(1), "functions.file": u32(0), "functions.line": u32(0), "functions.mapping": u32(0), "functions.kind": u32(0),
     "frames.function": u32(0), "frames.inlined": u32(0),
-    "nodes.frame": u32(0xffffffff, 0), "nodes.children": u32(1, 0),
+    "nodes.frame": u32(0xffffffff, 0), "nodes.depth": u16(0, 1),
     "owners.pid": f64(), "owners.process": u32(), "owners.tid": f64(), "owners.thread": u32(),
     "rows.owner": u32(0xffffffff), "rows.node": u32(1), "rows.line": u32(0), "rows.reason": u32(0), "rows.value.0": f64(3),
   };
   assert.equal(decode(encode(head, good)).rows.values[0][0], 3);
-  const cases: [string, Record<string, Uint32Array | Float64Array>, Partial<typeof head>, RegExp][] = [
+  const cases: [string, Record<string, Uint16Array | Uint32Array | Float64Array>, Partial<typeof head>, RegExp][] = [
     ["a text", { "functions.name": u32(2) }, {}, /functions.name points outside/],
     ["a kind", { "functions.kind": u32(1) }, {}, /functions.kind points outside/],
     ["a function", { "frames.function": u32(1) }, {}, /frames.function points outside/],
     ["a frame", { "nodes.frame": u32(0xffffffff, 1) }, {}, /nodes.frame points outside/],
+    ["a root below", { "nodes.frame": u32(0xffffffff, 0xffffffff) }, {}, /nodes.frame points outside/],
     ["no root", { "nodes.frame": u32(0, 0) }, {}, /first node is not a root/],
-    ["no node at all", { "nodes.frame": u32(), "nodes.children": u32() }, {}, /nodes.children/],
-    ["a node of its own", { "nodes.children": u32(0, 1) }, {}, /not a tree/],
-    ["too many children", { "nodes.children": u32(2, 0) }, {}, /not a tree/],
+    ["no node at all", { "nodes.frame": u32(), "nodes.depth": u16() }, {}, /nodes.depth/],
+    ["a second root", { "nodes.depth": u16(0, 0) }, {}, /not a tree/],
+    ["a level left out", { "nodes.depth": u16(0, 2) }, {}, /not a tree/],
+    ["a root that is not one", { "nodes.depth": u16(1, 1) }, {}, /first node is not a root/],
+    ["fewer depths", { "nodes.depth": u16(0) }, {}, /nodes.depth has another length/],
     ["a row's node", { "rows.node": u32(2) }, {}, /rows.node points outside/],
     ["a row's owner", { "rows.owner": u32(0) }, {}, /rows.owner points outside/],
     ["fewer rows", { "rows.line": u32() }, {}, /columns of rows differ/],

@@ -70,7 +70,7 @@ export function encodeMade(made: Made): Uint8Array {
     return index;
   };
 
-  // A trie in the order of insertion, then renumbered breadth first.
+  // A trie in the order of insertion, then renumbered depth first, the largest child first.
   const trie: { frame: number; children: Map<number, number> }[] = [{ frame: NO_FRAME, children: new Map() }];
   const leafOf = made.rows.map(({ stack }) => {
     let node = 0;
@@ -85,11 +85,24 @@ export function encodeMade(made: Made): Uint8Array {
     }
     return node;
   });
-  const order = [0];
-  const place = new Map<number, number>([[0, 0]]);
-  for (let index = 0; index < order.length; index++) {
-    for (const child of trie[order[index]].children.values()) place.set(child, order.push(child) - 1);
+  const totals = new Float64Array(trie.length);
+  made.rows.forEach(({ samples }, row) => (totals[leafOf[row]] += samples));
+  const parents = new Int32Array(trie.length);
+  trie.forEach(({ children }, node) => children.forEach((child) => (parents[child] = node)));
+  for (let node = trie.length - 1; node > 0; node--) totals[parents[node]] += totals[node];
+  const order: number[] = [];
+  const depths: number[] = [];
+  const place = new Int32Array(trie.length);
+  const pending: [number, number][] = [[0, 0]];
+  for (let top = pending.pop(); top; top = pending.pop()) {
+    const [node, depth] = top;
+    place[node] = order.push(node) - 1;
+    depths.push(depth);
+    const children = [...trie[node].children.values()].sort((a, b) => totals[a] - totals[b] || trie[b].frame - trie[a].frame);
+    for (const child of children) pending.push([child, depth + 1]);
   }
+  // Rows in the order of their nodes, as the profiler writes them.
+  const rows = made.rows.map((row, index) => ({ row, node: place[leafOf[index]] })).sort((a, b) => a.node - b.node);
   const u32 = (values: number[]) => Uint32Array.from(values);
   const functions = made.functions;
   return encode(
@@ -111,17 +124,17 @@ export function encodeMade(made: Made): Uint8Array {
       "frames.function": u32(frames.map((frame) => frame.function)),
       "frames.inlined": u32(frames.map((frame) => frame.inlined)),
       "nodes.frame": u32(order.map((node) => trie[node].frame)),
-      "nodes.children": u32(order.map((node) => trie[node].children.size)),
+      "nodes.depth": Uint16Array.from(depths),
       "owners.pid": Float64Array.from(made.owners, ({ pid }) => pid),
       "owners.process": u32(made.owners.map(({ process }) => text(process))),
       "owners.tid": Float64Array.from(made.owners, ({ tid }) => tid),
       "owners.thread": u32(made.owners.map(({ thread }) => text(thread))),
-      "rows.owner": u32(made.rows.map(({ owner }) => owner ?? NO_OWNER)),
-      "rows.node": u32(leafOf.map((node) => place.get(node) as number)),
-      "rows.line": u32(made.rows.map(({ line }) => line ?? 0)),
-      "rows.reason": u32(made.rows.map(() => 0)),
-      "rows.value.0": Float64Array.from(made.rows, ({ samples }) => samples),
-      "rows.value.1": Float64Array.from(made.rows, ({ samples }) => samples * PERIOD_NS),
+      "rows.owner": u32(rows.map(({ row }) => row.owner ?? NO_OWNER)),
+      "rows.node": u32(rows.map(({ node }) => node)),
+      "rows.line": u32(rows.map(({ row }) => row.line ?? 0)),
+      "rows.reason": u32(rows.map(() => 0)),
+      "rows.value.0": Float64Array.from(rows, ({ row }) => row.samples),
+      "rows.value.1": Float64Array.from(rows, ({ row }) => row.samples * PERIOD_NS),
     },
   );
 

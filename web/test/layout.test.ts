@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { buildTree, makeDirectory } from "../src/model/build.ts";
+import { depthOf } from "../src/model/tree.ts";
 import { boxAt, boxOf, layoutTree, levelCount, MIN_WIDTH } from "../src/model/layout.ts";
 import { largeProfile, smallProfile } from "./generate.ts";
 import { frameText, makeProfile } from "./reference.ts";
@@ -58,8 +59,8 @@ test("siblings too narrow to draw become one strip, which stands for all of them
     const first = ~layout.node[box];
     const parent = tree.parent[first];
     let rest = 0;
-    for (let child = first; child < tree.firstChild[parent] + tree.childCount[parent]; child++) rest += tree.total[0][child];
-    assert.ok(Math.abs(layout.width[box] - (rest / tree.total[0][0]) * 200) < 1e-3);
+    for (let child = first; child < parent + tree.size[parent]; child += tree.size[child]) rest += tree.total[child];
+    assert.ok(Math.abs(layout.width[box] - (rest / tree.total[0]) * 200) < 1e-3);
   }
   assert.ok(strips > 0);
 });
@@ -68,15 +69,15 @@ test("a point finds its box, and nothing where there is none", () => {
   const { tree } = treeOf();
   const layout = layoutTree(tree, 0, 1000);
   assert.equal(layout.node[boxAt(layout, 0, 999)], 0);
-  assert.equal(layout.node[boxAt(layout, 1, 699.9)], tree.firstChild[0]);
-  assert.equal(layout.node[boxAt(layout, 1, 700)], tree.firstChild[0] + 1);
+  assert.equal(layout.node[boxAt(layout, 1, 699.9)], 1);
+  assert.equal(layout.node[boxAt(layout, 1, 700)], 1 + tree.size[1]);
   assert.equal(boxAt(layout, 3, 800), -1);
   assert.equal(boxAt(layout, -1, 5), -1);
   assert.equal(boxAt(layout, 99, 5), -1);
   assert.equal(boxAt(layout, 1, 1000.5), -1);
   for (let box = 0; box < layout.node.length; box++) {
     const node = layout.node[box];
-    const level = tree.depth[node];
+    const level = depthOf(tree, node);
     assert.equal(boxAt(layout, level, layout.x[box] + layout.width[box] / 2), box);
     assert.equal(boxOf(layout, tree, node), box);
   }

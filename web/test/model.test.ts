@@ -5,7 +5,7 @@ import { mergeCallees, mergeCallers, mergeInverted } from "../src/model/merge.ts
 import { coveredTotal, makeMatcher, matchFrames, matchFunctions } from "../src/model/search.ts";
 import { functionTotals, hotLines } from "../src/model/totals.ts";
 import { pathTo } from "../src/model/tree.ts";
-import { smallProfile, type MadeRow } from "./generate.ts";
+import { PERIOD_NS, smallProfile, type MadeRow } from "./generate.ts";
 import { frameText, makeProfile, ownerLabels, plainTree, randomMade, toPlain, type PlainStack } from "./reference.ts";
 
 const ALL: Choice = { process: null, thread: null, grouping: "none", type: 0 };
@@ -46,7 +46,7 @@ test("a filter keeps one process, or one of its threads, and nobody else", () =>
       const inProcess = made.rows.filter(({ owner }) => owner !== undefined && made.owners[owner].pid === process.pid);
       for (const grouping of ["none", "process"] as const) {
         const { tree } = buildTree(profile, directory, { ...ALL, process: index, grouping });
-        assert.equal(tree.total[0][0], inProcess.reduce((sum, { samples }) => sum + samples, 0));
+        assert.equal(tree.total[0], inProcess.reduce((sum, { samples }) => sum + samples, 0));
       }
       for (const thread of process.threads) {
         const { tree, groups } = buildTree(profile, directory, { ...ALL, process: index, thread });
@@ -56,21 +56,39 @@ test("a filter keeps one process, or one of its threads, and nobody else", () =>
   }
 });
 
-test("siblings come largest first, next to each other, and lie inside of their parent", () => {
+test("siblings come largest first, each followed by everything below it", () => {
   for (const seed of SEEDS) {
     const { profile, directory } = setup(seed);
-    const { tree } = buildTree(profile, directory, { ...ALL, grouping: "process" });
-    for (let node = 0; node < tree.count; node++) {
-      const end = tree.firstChild[node] + tree.childCount[node];
-      let place = tree.start[node];
-      for (let child = tree.firstChild[node]; child < end; child++) {
-        assert.equal(tree.parent[child], node);
-        assert.equal(tree.depth[child], tree.depth[node] + 1);
-        assert.equal(tree.start[child], place);
-        if (child > tree.firstChild[node]) assert.ok(tree.total[0][child] <= tree.total[0][child - 1]);
-        place += tree.total[0][child];
+    for (const choice of [ALL, { ...ALL, type: 1 }, { ...ALL, grouping: "process" as const }]) {
+      const { tree } = buildTree(profile, directory, choice);
+      assert.equal(tree.parent[0] < 1, true);
+      for (let node = 0; node < tree.count; node++) {
+        const end = node + tree.size[node];
+        let sum = tree.self[node];
+        let before = Infinity;
+        for (let child = node + 1; child < end; child += tree.size[child]) {
+          assert.equal(tree.parent[child], node);
+          assert.ok(tree.total[child] <= before && tree.total[child] > 0);
+          before = tree.total[child];
+          sum += tree.total[child];
+        }
+        assert.equal(sum, tree.total[node]);
       }
-      assert.ok(place <= tree.start[node] + tree.total[0][node]);
+    }
+  }
+});
+
+test("every view has its values in every type", () => {
+  const { profile, directory, slots } = setup(3);
+  for (const grouping of ["none", "process"] as const) {
+    const { tree } = buildTree(profile, directory, { ...ALL, grouping });
+    for (const view of [tree, mergeInverted(tree, slots), mergeCallers(profile, tree, 1, slots), mergeCallees(profile, tree, 1, slots)]) {
+      const other = view.values(1);
+      for (let node = 0; node < view.count; node++) {
+        assert.equal(other.total[node], view.total[node] * PERIOD_NS);
+        assert.equal(other.self[node], view.self[node] * PERIOD_NS);
+      }
+      assert.equal(view.values(0).total, view.total);
     }
   }
 });
@@ -165,10 +183,11 @@ test("processes and threads are listed by value, and each value is a view", () =
   ]);
   for (const type of [0, 1]) {
     const { tree } = buildTree(profile, directory, { ...ALL, type });
-    const path = pathTo(tree, tree.count - 1).slice(1).map((node) => frameText(profile, tree.frame[node]));
-    assert.deepEqual(path, ["_start", "main", "server::handle<Request>", "entry_SYSCALL_64", "ext4_file_read_iter"]);
-    assert.equal(tree.total[0][0], 100);
-    assert.equal(tree.total[1][0], 1_010_101_000);
+    let hottest = 0;
+    while (tree.size[hottest] > 1) hottest++;
+    const path = pathTo(tree, hottest).slice(1).map((node) => frameText(profile, tree.frame[node]));
+    assert.deepEqual(path, ["_start", "main", "server::handle<Request>", "server::parse", "~core::str::from_utf8"]);
+    assert.equal(tree.total[0], type === 0 ? 100 : 1_010_101_000);
   }
 });
 

@@ -56,10 +56,10 @@ export function plainTree(stacks: PlainStack[]): PlainNode {
 /** A fast tree as plain objects; the frame's text is its name, `~` before an inlined one, or a group's label. */
 export function toPlain(profile: Profile, tree: ViewTree, groups: string[], node = 0): PlainNode {
   const children: Record<string, PlainNode> = {};
-  for (let child = tree.firstChild[node]; child < tree.firstChild[node] + tree.childCount[node]; child++) {
+  for (let child = node + 1; child < node + tree.size[node]; child += tree.size[child]) {
     children[frameText(profile, tree.frame[child], groups)] = toPlain(profile, tree, groups, child);
   }
-  return { total: tree.total[tree.type][node], self: tree.self[tree.type][node], children };
+  return { total: tree.total[node], self: tree.self[node], children };
 }
 
 export function frameText(profile: Profile, frame: number, groups: string[] = []): string {

@@ -42,6 +42,9 @@ pub enum PageError {
     /// The tree of all stacks has more than [`MAX_NODES`] nodes.
     #[error("the profile's stacks make a tree of more than {MAX_NODES} nodes, which no browser shows")]
     TooManyNodes,
+    /// A stack has more frames than the page's format can count.
+    #[error("a stack has more than {} frames", u16::MAX)]
+    TooDeep,
     /// The page's data are larger than [`MAX_CONTAINER_BYTES`].
     #[error("the page's data are {bytes} bytes, more than the {MAX_CONTAINER_BYTES} that the page unpacks")]
     TooLarge {

@@ -89,7 +89,10 @@ fn read(bytes: &[u8]) -> (serde_json::Value, impl Fn(&str) -> Vec<f64> + use<>) 
         let place = &places[name];
         let (offset, length) = (place["offset"].as_u64().unwrap() as usize, place["length"].as_u64().unwrap() as usize);
         assert_eq!(offset % 8, 0, "{name}");
-        if place["type"] == "u32" {
+        if place["type"] == "u16" {
+            let words = body[offset..offset + length * 2].chunks(2);
+            words.map(|word| f64::from(u16::from_le_bytes(word.try_into().unwrap()))).collect()
+        } else if place["type"] == "u32" {
             let words = body[offset..offset + length * 4].chunks(4);
             words.map(|word| f64::from(u32::from_le_bytes(word.try_into().unwrap()))).collect()
         } else {
@@ -111,7 +114,7 @@ fn stacks_become_a_tree_with_the_largest_sibling_first() {
     assert_eq!(column("frames.inlined"), [0.0, 0.0, 1.0, 0.0]);
     // Root → unknown (200 ns), main (130 ns) → parse inlined (70 ns), parse (60 ns).
     assert_eq!(column("nodes.frame"), [none, 3.0, 0.0, 2.0, 1.0]);
-    assert_eq!(column("nodes.children"), [2.0, 0.0, 2.0, 0.0, 0.0]);
+    assert_eq!(column("nodes.depth"), [0.0, 1.0, 1.0, 2.0, 2.0]);
 }
 
 #[test]
@@ -210,8 +213,19 @@ fn an_empty_profile_is_a_page_too() {
     let sample_types = table().sample_types;
     let empty = StackTable { strings: vec![String::new()], sample_types, ..StackTable::default() };
     let (_, column) = read(&container(&empty, &PageOptions::default()).unwrap());
-    assert_eq!(column("nodes.children"), [0.0]);
+    assert_eq!(column("nodes.depth"), [0.0]);
     assert_eq!(column("rows.node"), [0.0; 0]);
+}
+
+#[test]
+fn a_stack_deeper_than_the_format_counts_is_refused_and_the_deepest_one_is_not() {
+    for (frames, fits) in [(65_535, true), (65_536, false)] {
+        let mut deep = table();
+        deep.stacks[0] = vec![FrameId(0); frames];
+        let result = container(&deep, &options());
+        assert_eq!(result.is_ok(), fits, "{frames}");
+        assert!(fits || matches!(result, Err(PageError::TooDeep)));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! All stacks of a table as one prefix tree of boxes, breadth first.
+//! All stacks of a table as one prefix tree of boxes, depth first.
 //!
 //! A box is a function, inlined or not: what the page draws. Stacks are sorted and each shares a prefix with the one before
-//! it, so that no node has to be looked up. Siblings come by value, largest first.
+//! it, so that no node has to be looked up. Siblings come by value, largest first, so that the page need not sort.
 
 use std::collections::HashMap;
 
@@ -22,14 +22,14 @@ pub(super) struct PageFrame {
     pub(super) inlined: bool,
 }
 
-/// The tree. Node 0 is the root; the children of a node are neighbours, in the order of their parents.
+/// The tree. Node 0 is the root; a node is followed by everything below it.
 #[derive(Debug)]
 pub(super) struct PrefixTree {
     pub(super) frames: Vec<PageFrame>,
     /// Of each node, into `frames`; [`NO_FRAME`] for the root.
     pub(super) frame: Vec<u32>,
-    /// How many children each node has.
-    pub(super) children: Vec<u32>,
+    /// How far each node is from the root.
+    pub(super) depth: Vec<u16>,
     /// Where each of the table's stacks ends.
     pub(super) node_of: Vec<u32>,
 }
@@ -68,7 +68,7 @@ pub(super) fn build(table: &StackTable, weights: &[f64]) -> Result<PrefixTree, P
     for node in (1..total.len()).rev() {
         total[parent[node] as usize] += total[node];
     }
-    Ok(breadth_first(frames, &frame, &parent, &total, &end_of))
+    largest_first(frames, &frame, &parent, &total, &end_of)
 }
 
 /// The distinct boxes in the order they come, and each stack as boxes, root first.
@@ -94,31 +94,40 @@ fn boxes(table: &StackTable) -> Result<(Vec<PageFrame>, Vec<Vec<u32>>), PageErro
     Ok((frames, stacks))
 }
 
-fn breadth_first(frames: Vec<PageFrame>, frame: &[u32], parent: &[u32], total: &[f64], end_of: &[u32]) -> PrefixTree {
+fn largest_first(
+    frames: Vec<PageFrame>,
+    frame: &[u32],
+    parent: &[u32],
+    total: &[f64],
+    end_of: &[u32],
+) -> Result<PrefixTree, PageError> {
     let mut children: Vec<Vec<u32>> = vec![Vec::new(); frame.len()];
     for node in 1..frame.len() {
         children[parent[node] as usize].push(node as u32);
     }
-    let mut order = Vec::with_capacity(frame.len());
-    order.push(0_u32);
-    let mut next = 0;
-    while let Some(node) = order.get(next).copied() {
+    let mut tree = PrefixTree {
+        frames,
+        frame: Vec::with_capacity(frame.len()),
+        depth: Vec::with_capacity(frame.len()),
+        node_of: Vec::new(),
+    };
+    let mut place = vec![0_u32; frame.len()];
+    let mut waiting = vec![(0_u32, 0_u16)];
+    while let Some((node, depth)) = waiting.pop() {
+        place[node as usize] = tree.frame.len() as u32;
+        tree.frame.push(frame[node as usize]);
+        tree.depth.push(depth);
         let below = &mut children[node as usize];
+        // The last one waiting comes first.
         below.sort_by(|a, b| {
             let (left, right) = (*a as usize, *b as usize);
-            total[right].total_cmp(&total[left]).then(frame[left].cmp(&frame[right]))
+            total[left].total_cmp(&total[right]).then(frame[right].cmp(&frame[left]))
         });
-        order.extend_from_slice(below);
-        next += 1;
+        if !below.is_empty() {
+            let deeper = depth.checked_add(1).ok_or(PageError::TooDeep)?;
+            waiting.extend(below.iter().map(|child| (*child, deeper)));
+        }
     }
-    let mut place = vec![0_u32; frame.len()];
-    for (index, node) in order.iter().enumerate() {
-        place[*node as usize] = index as u32;
-    }
-    PrefixTree {
-        frames,
-        frame: order.iter().map(|node| frame[*node as usize]).collect(),
-        children: order.iter().map(|node| children[*node as usize].len() as u32).collect(),
-        node_of: end_of.iter().map(|node| place[*node as usize]).collect(),
-    }
+    tree.node_of = end_of.iter().map(|node| place[*node as usize]).collect();
+    Ok(tree)
 }

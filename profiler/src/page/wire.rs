@@ -67,6 +67,10 @@ struct Columns {
 }
 
 impl Columns {
+    fn u16(&mut self, name: &str, values: impl IntoIterator<Item = u16>) {
+        self.add(name, "u16", values.into_iter().map(u16::to_le_bytes));
+    }
+
     fn u32(&mut self, name: &str, values: impl IntoIterator<Item = u32>) {
         self.add(name, "u32", values.into_iter().map(u32::to_le_bytes));
     }
@@ -200,7 +204,7 @@ fn columns(table: &StackTable, tree: &PrefixTree, rows: &[Row]) -> Result<Column
     columns.u32("frames.function", tree.frames.iter().map(|frame| frame.function.0));
     columns.u32("frames.inlined", tree.frames.iter().map(|frame| u32::from(frame.inlined)));
     columns.u32("nodes.frame", tree.frame.iter().copied());
-    columns.u32("nodes.children", tree.children.iter().copied());
+    columns.u16("nodes.depth", tree.depth.iter().copied());
     columns.f64("owners.pid", table.owners.iter().map(|owner| owner.pid as f64));
     columns.u32("owners.process", texts(&mut table.owners.iter().map(|owner| owner.process))?);
     columns.f64("owners.tid", table.owners.iter().map(|owner| owner.tid as f64));

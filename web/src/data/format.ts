@@ -33,9 +33,12 @@ export interface SampleType {
   unit: string;
 }
 
+/** Little-endian numbers of 2, 4 or 8 bytes. */
+export type ColumnType = "u16" | "u32" | "f64";
+
 /** A column's place, in bytes after the padded head. */
 export interface ColumnPlace {
-  type: "u32" | "f64";
+  type: ColumnType;
   offset: number;
   length: number;
 }
@@ -76,10 +79,10 @@ export interface Profile {
   /** What a box stands for: a function, inlined or not. */
   frames: { count: number; function: Uint32Array; inlined: Uint32Array };
   /**
-   * The prefix tree of all stacks, breadth first: the children of a node are neighbours, and come in the order of their parents.
-   * Node 0 is the root and has no frame.
+   * The prefix tree of all stacks, depth first: a node is followed by everything below it. Node 0 is the root and has no frame.
+   * Children come largest first (by the default type), which saves the page from sorting them.
    */
-  nodes: { count: number; frame: Uint32Array; parent: Uint32Array };
+  nodes: { count: number; frame: Uint32Array; parent: Uint32Array; depth: Uint16Array };
   /** Threads with their processes. */
   owners: { count: number; pid: Float64Array; process: Uint32Array; tid: Float64Array; thread: Uint32Array };
   /** One row for each distinct (owner, stack, line of the leaf, reason); `values[type][row]`. */
@@ -101,7 +104,7 @@ export class FormatError extends Error {
 /** Reads a container. Throws `FormatError` when anything in it is out of bounds. */
 export function decode(bytes: Uint8Array): Profile {
   const { head, body } = splitContainer(bytes);
-  const column = (name: string, type: "u32" | "f64") => readColumn(body, head.columns, name, type);
+  const column = (name: string, type: ColumnType) => readColumn(body, head.columns, name, type);
   const u32 = (name: string) => column(name, "u32") as Uint32Array;
   const f64 = (name: string) => column(name, "f64") as Float64Array;
 
@@ -117,11 +120,8 @@ export function decode(bytes: Uint8Array): Profile {
   const frames = { count: 0, function: u32("frames.function"), inlined: u32("frames.inlined") };
   frames.count = sameLength(frames, "frames");
   const nodeFrame = u32("nodes.frame");
-  const nodes = {
-    count: nodeFrame.length,
-    frame: nodeFrame,
-    parent: parentsFromChildCounts(u32("nodes.children"), nodeFrame.length),
-  };
+  const depth = column("nodes.depth", "u16") as Uint16Array;
+  const nodes = { count: nodeFrame.length, frame: nodeFrame, parent: parentsFromDepths(depth, nodeFrame.length), depth };
   const owners = {
     count: 0,
     pid: f64("owners.pid"),
@@ -175,11 +175,11 @@ export function decode(bytes: Uint8Array): Profile {
 }
 
 /** Writes a container: what the profiler does in Rust, here for tests and generated profiles. */
-export function encode(head: Omit<Head, "version" | "columns">, columns: Record<string, Uint32Array | Float64Array>): Uint8Array {
+export function encode(head: Omit<Head, "version" | "columns">, columns: Record<string, Uint16Array | Uint32Array | Float64Array>): Uint8Array {
   const places: Record<string, ColumnPlace> = {};
   let offset = 0;
   for (const [name, data] of Object.entries(columns)) {
-    places[name] = { type: data instanceof Uint32Array ? "u32" : "f64", offset, length: data.length };
+    places[name] = { type: data instanceof Float64Array ? "f64" : data instanceof Uint32Array ? "u32" : "u16", offset, length: data.length };
     offset = padded(offset + data.byteLength);
   }
   const json = new TextEncoder().encode(JSON.stringify({ version: VERSION, ...head, columns: places }));
@@ -229,18 +229,19 @@ function checkHead(head: unknown): asserts head is Head {
   if (!isRecord(head.columns)) throw bad("columns");
 }
 
-function readColumn(body: Uint8Array, places: Record<string, ColumnPlace>, name: string, type: "u32" | "f64") {
+function readColumn(body: Uint8Array, places: Record<string, ColumnPlace>, name: string, type: ColumnType) {
   const place = Object.hasOwn(places, name) ? places[name] : undefined;
   if (!place || place.type !== type) throw new FormatError(`column ${name} is missing or not ${type}`);
   const { offset, length } = place;
-  const size = type === "u32" ? 4 : 8;
+  const size = type === "f64" ? 8 : type === "u32" ? 4 : 2;
   const whole = Number.isInteger(offset) && Number.isInteger(length) && offset >= 0 && length >= 0 && offset % 8 === 0;
   if (!whole || offset + length * size > body.length) throw new FormatError(`column ${name} lies outside of the data`);
   // A typed array needs an aligned start; the container keeps columns aligned, but not necessarily the buffer it came in.
   const start = body.byteOffset + offset;
   const buffer = start % size === 0 ? body.buffer : body.slice(offset, offset + length * size).buffer;
   const from = buffer === body.buffer ? start : 0;
-  return type === "u32" ? new Uint32Array(buffer, from, length) : new Float64Array(buffer, from, length);
+  if (type === "f64") return new Float64Array(buffer, from, length);
+  return type === "u32" ? new Uint32Array(buffer, from, length) : new Uint16Array(buffer, from, length);
 }
 
 function sameLength(columns: object, table: string): number {
@@ -255,16 +256,19 @@ function inBounds(column: Uint32Array, bound: number, name: string, except = -1)
   }
 }
 
-function parentsFromChildCounts(children: Uint32Array, count: number): Uint32Array {
-  if (children.length !== count || count === 0) throw new FormatError("nodes.children has another length than nodes.frame");
+function parentsFromDepths(depth: Uint16Array, count: number): Uint32Array {
+  if (depth.length !== count || count === 0) throw new FormatError("nodes.depth has another length than nodes.frame");
   const parent = new Uint32Array(count);
-  let next = 1;
-  for (let node = 0; node < count; node++) {
-    // A node that was not yet named as a child would be its own ancestor.
-    if (node >= next || children[node] > count - next) throw new FormatError("nodes.children is not a tree");
-    parent.fill(node, next, next + children[node]);
-    next += children[node];
+  // The last node seen on each level.
+  const open = new Uint32Array(65536);
+  if (depth[0] !== 0) throw new FormatError("nodes.depth: the first node is not a root");
+  let above = 0;
+  for (let node = 1; node < count; node++) {
+    const here = depth[node];
+    if (here === 0 || here > above + 1) throw new FormatError("nodes.depth is not a tree");
+    parent[node] = open[here - 1];
+    open[here] = node;
+    above = here;
   }
-  if (next !== count) throw new FormatError("nodes.children leaves nodes without a parent");
   return parent;
 }

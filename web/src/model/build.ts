@@ -4,7 +4,7 @@
  * Constraint: one pass over rows and nodes, no hashing: the profile's own prefix tree already merged the stacks.
  */
 import { NO_OWNER, type Profile } from "../data/format.ts";
-import { finishTree, ROOT_FRAME, type RawTree, type ViewTree } from "./tree.ts";
+import { asSorted, finishTree, ROOT_FRAME, type RawTree, type ViewTree } from "./tree.ts";
 
 /** What the first levels of the tree are. */
 export type Grouping = "none" | "process" | "thread";
@@ -81,7 +81,12 @@ export interface Built {
 /** Builds the tree that a choice asks for. */
 export function buildTree(profile: Profile, directory: Directory, choice: Choice): Built {
   const keep = rowFilter(profile, directory, choice);
-  if (choice.grouping === "none") return { tree: finishTree(ungrouped(profile, keep), choice.type), groups: [] };
+  if (choice.grouping === "none") {
+    const raw = ungrouped(profile, keep);
+    const sorted = choice.process === null && choice.thread === null && choice.type === profile.defaultType;
+    const tree = sorted ? asSorted(raw, profile.nodes.depth, choice.type) : null;
+    return { tree: tree ?? finishTree(raw, choice.type), groups: [] };
+  }
   return grouped(profile, directory, keep, choice);
 }
 
@@ -103,13 +108,14 @@ export function filterSlot(profile: Profile, owner: number): number {
 
 function ungrouped(profile: Profile, keep: Uint8Array): RawTree {
   const { nodes, rows } = profile;
-  const self = rows.values.map((values) => {
+  const self = (type: number) => {
+    const values = rows.values[type];
     const sums = new Float64Array(nodes.count);
     for (let row = 0; row < rows.count; row++) {
       if (keep[filterSlot(profile, rows.owner[row])]) sums[rows.node[row]] += values[row];
     }
     return sums;
-  });
+  };
   // Both are read as signed: the root's frame, 0xffffffff, becomes ROOT_FRAME, and no index reaches 2^31.
   const frame = new Int32Array(nodes.frame.buffer, nodes.frame.byteOffset, nodes.count);
   const parent = new Int32Array(nodes.parent.buffer, nodes.parent.byteOffset, nodes.count);
@@ -167,12 +173,14 @@ function grouped(profile: Profile, directory: Directory, keep: Uint8Array, choic
       rowNode[row] = above;
     }
   }
-  const self = rows.values.map((values) => {
-    const sums = new Float64Array(frame.length);
+  const count = frame.length;
+  const self = (type: number) => {
+    const values = rows.values[type];
+    const sums = new Float64Array(count);
     for (let row = 0; row < rows.count; row++) if (rowNode[row] >= 0) sums[rowNode[row]] += values[row];
     return sums;
-  });
-  const raw = { count: frame.length, frame: frame.array, parent: parent.array, self };
+  };
+  const raw = { count, frame: frame.array, parent: parent.array, self };
   return { tree: finishTree(raw, choice.type), groups: labels };
 }
 
@@ -224,5 +232,19 @@ export class Grow {
       this.array = larger;
     }
     this.array[this.length++] = value;
+  }
+
+  pop(): number {
+    return this.array[--this.length];
+  }
+
+  /** Makes the list at least as long; what is new holds anything. */
+  resize(length: number): void {
+    if (length > this.array.length) {
+      const larger = new Int32Array(Math.max(length, this.array.length * 2));
+      larger.set(this.array);
+      this.array = larger;
+    }
+    this.length = length;
   }
 }

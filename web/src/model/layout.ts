@@ -4,7 +4,7 @@
  * Constraint: work is bounded by the pixels, not by the tree: siblings come largest first, so that the first one that is too
  * narrow ends its family, and the rest becomes one "many small ones" strip. It does not draw.
  */
-import { pathTo, type ViewTree } from "./tree.ts";
+import { depthOf, pathTo, type ViewTree } from "./tree.ts";
 
 /** Boxes narrower than this many pixels are not drawn one by one. */
 export const MIN_WIDTH = 0.8;
@@ -17,8 +17,9 @@ export interface Layout {
   width: Float32Array;
   /** `levels[n]..levels[n + 1]` are the boxes of level n. */
   levels: number[];
-  /** The zoomed node; boxes on levels above it are its ancestors. */
   zoom: number;
+  /** The level of the zoomed node; boxes on levels above it are its ancestors. */
+  zoomLevel: number;
 }
 
 /** Lays out the tree so that `zoom` is as wide as the view. */
@@ -43,36 +44,36 @@ export function layoutTree(tree: ViewTree, zoom: number, viewWidth: number): Lay
 
   const levels = [0];
   const endLevel = () => levels.push(count);
-  const total = tree.total[tree.type];
+  const { total, self, size } = tree;
   for (const ancestor of pathTo(tree, zoom)) {
     add(ancestor, 0, viewWidth);
     endLevel();
   }
+  const zoomLevel = levels.length - 2;
   const scale = total[zoom] > 0 ? viewWidth / total[zoom] : 0;
-  const origin = tree.start[zoom];
   for (let begin = count - 1; begin < count; ) {
     const end = count;
     for (let box = begin; box < end; box++) {
       const above = node[box];
       if (above < 0) continue;
-      const first = tree.firstChild[above];
-      const last = first + tree.childCount[above];
-      for (let child = first; child < last; child++) {
-        const left = (tree.start[child] - origin) * scale;
+      let place = x[box];
+      let rest = total[above] - self[above];
+      const last = above + size[above];
+      for (let child = above + 1; child < last; child += size[child]) {
         const childWidth = total[child] * scale;
-        if (childWidth >= MIN_WIDTH) {
-          add(child, left, childWidth);
-          continue;
+        if (childWidth < MIN_WIDTH) {
+          if (rest * scale >= MIN_WIDTH) add(~child, place, rest * scale);
+          break;
         }
-        const restWidth = (tree.start[last - 1] + total[last - 1] - origin) * scale - left;
-        if (restWidth >= MIN_WIDTH) add(~child, left, restWidth);
-        break;
+        add(child, place, childWidth);
+        place += childWidth;
+        rest -= total[child];
       }
     }
     begin = end;
     if (count > end) endLevel();
   }
-  return { node: node.subarray(0, count), x: x.subarray(0, count), width: width.subarray(0, count), levels, zoom };
+  return { node: node.subarray(0, count), x: x.subarray(0, count), width: width.subarray(0, count), levels, zoom, zoomLevel };
 }
 
 function grown<T extends Int32Array | Float32Array>(from: T, to: T): T {
@@ -101,7 +102,7 @@ export function boxAt(layout: Layout, level: number, px: number): number {
 
 /** The box of a node, or -1 when it is not visible. */
 export function boxOf(layout: Layout, tree: ViewTree, node: number): number {
-  const level = tree.depth[node];
+  const level = depthOf(tree, node);
   if (level >= levelCount(layout)) return -1;
   for (let box = layout.levels[level]; box < layout.levels[level + 1]; box++) if (layout.node[box] === node) return box;
   return -1;

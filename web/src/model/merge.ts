@@ -2,142 +2,201 @@
  * The two halves of "who calls this function, and what does it call", and the whole tree upside down.
  *
  * Constraint: a recursive function is counted once: only its occurrences nearest to the root are looked at, so that the sum
- * is the function's total. Works level by level with one slot per frame, no hashing.
+ * is the function's total. No hashing: entries are sorted into one slot per frame. Where only one entry is left, the rest of its
+ * way is copied as it is, which is most of the work.
  */
 import type { Profile } from "../data/format.ts";
 import { Grow } from "./build.ts";
 import { finishTree, ROOT_FRAME, type ViewTree } from "./tree.ts";
 
 /** The occurrences of a function that have no other occurrence of it above them. */
-export function outermost(profile: Profile, tree: ViewTree, functionIndex: number): number[] {
+export function outermost(profile: Profile, tree: ViewTree, functionIndex: number): Int32Array {
   const { frames } = profile;
-  const inside = new Uint8Array(tree.count);
-  const found: number[] = [];
-  for (let node = 1; node < tree.count; node++) {
+  const found = new Grow(64);
+  for (let node = 1; node < tree.count; ) {
     const frame = tree.frame[node];
-    const covered = inside[tree.parent[node]];
-    const here = frame < frames.count && frames.function[frame] === functionIndex;
-    if (here && !covered) found.push(node);
-    inside[node] = covered || here ? 1 : 0;
+    if (frame < frames.count && frames.function[frame] === functionIndex) {
+      found.push(node);
+      node += tree.size[node];
+    } else node++;
   }
-  return found;
+  return found.array.slice(0, found.length);
 }
 
 /** What the function calls: its subtrees, merged. The root stands for the function and has its frame. */
 export function mergeCallees(profile: Profile, tree: ViewTree, functionIndex: number, frameSlots: number): ViewTree {
   const origins = outermost(profile, tree, functionIndex);
-  return mergeLevels(tree, origins, origins, frameSlots, "callees", originFrame(tree, origins));
+  return new Merge(tree, frameSlots).run(origins, "callees", origins.length > 0 ? tree.frame[origins[0]] : ROOT_FRAME);
 }
 
 /** Who calls the function: the paths from it to the root, merged from its end. The root stands for the function. */
 export function mergeCallers(profile: Profile, tree: ViewTree, functionIndex: number, frameSlots: number): ViewTree {
   const origins = outermost(profile, tree, functionIndex);
-  return mergeLevels(tree, origins, origins, frameSlots, "callers", originFrame(tree, origins));
+  return new Merge(tree, frameSlots).run(origins, "callers", origins.length > 0 ? tree.frame[origins[0]] : ROOT_FRAME);
 }
 
 /** The whole tree upside down: under the root the functions that ran themselves, under each its callers. */
 export function mergeInverted(tree: ViewTree, frameSlots: number): ViewTree {
-  const origins: number[] = [];
-  for (let node = 1; node < tree.count; node++) if (tree.self[tree.type][node] > 0) origins.push(node);
-  return mergeLevels(tree, origins, origins, frameSlots, "inverted", ROOT_FRAME);
+  const origins = new Grow(1024);
+  for (let node = 1; node < tree.count; node++) if (tree.self[node] > 0) origins.push(node);
+  return new Merge(tree, frameSlots).run(origins.array.slice(0, origins.length), "inverted", ROOT_FRAME);
 }
 
-function originFrame(tree: ViewTree, origins: number[]): number {
-  return origins.length > 0 ? tree.frame[origins[0]] : ROOT_FRAME;
-}
+type Direction = "callees" | "callers" | "inverted";
 
 /**
- * Each level is a list of entries (where in the tree, and the occurrence whose value is carried), grouped by result node.
- * Going up, an entry has one next entry (its parent); going down, as many as it has children.
+ * An entry is a place in the tree (`cursor`) and the occurrence whose value it carries (`carried`). A family of entries belongs
+ * to one node of the result; one step up or down splits it by frame into the families of that node's children.
  */
-function mergeLevels(
-  tree: ViewTree,
-  origins: number[],
-  carried: number[],
-  frameSlots: number,
-  direction: "callees" | "callers" | "inverted",
-  rootFrame: number,
-): ViewTree {
-  const frame = new Grow(1024);
-  const parent = new Grow(1024);
-  const types = tree.self.length;
-  const self: number[][] = Array.from({ length: types }, () => [0]);
-  frame.push(rootFrame);
-  parent.push(-1);
-  const addNode = (frameIndex: number, above: number): number => {
-    frame.push(frameIndex);
-    parent.push(above);
-    for (let type = 0; type < types; type++) self[type].push(0);
-    return frame.length - 1;
-  };
+class Merge {
+  private readonly frame = new Grow(1024);
+  private readonly parent = new Grow(1024);
+  /** What a result's node gets: pairs of result and occurrence. */
+  private readonly receiver = new Grow(1024);
+  private readonly source = new Grow(1024);
+  /** Entries of the families that wait, the last family on top. */
+  private readonly cursors = new Grow(1024);
+  private readonly carried = new Grow(1024);
+  private readonly families = new Grow(64);
+  private readonly moved = new Grow(1024);
+  private readonly movedCarried = new Grow(1024);
+  private readonly stamp: Int32Array;
+  private readonly slot: Int32Array;
 
-  const stamp = new Int32Array(frameSlots).fill(-1);
-  const slot = new Int32Array(frameSlots);
-  let cursors: Int32Array = Int32Array.from(origins);
-  let weights: Int32Array = Int32Array.from(carried);
-  let groups = [{ node: 0, begin: 0, end: cursors.length }];
-  let first = direction === "inverted";
-  const carriedValues = direction === "inverted" ? tree.self : tree.total;
-  while (groups.length > 0) {
-    const nextCursors = new Grow(cursors.length);
-    const nextWeights = new Grow(cursors.length);
-    const nextGroups: typeof groups = [];
-    for (const group of groups) {
-      const moved = new Grow(group.end - group.begin);
-      const movedWeights = new Grow(group.end - group.begin);
-      for (let entry = group.begin; entry < group.end; entry++) {
-        const cursor = cursors[entry];
-        if (direction === "callees") {
-          for (let type = 0; type < types; type++) self[type][group.node] += tree.self[type][cursor];
-          const begin = tree.firstChild[cursor];
-          for (let child = begin; child < begin + tree.childCount[cursor]; child++) {
-            moved.push(child);
-            movedWeights.push(child);
-          }
-          continue;
-        }
-        const above = first ? cursor : tree.parent[cursor];
-        if (above > 0) {
-          moved.push(above);
-          movedWeights.push(weights[entry]);
-        } else {
-          for (let type = 0; type < types; type++) self[type][group.node] += carriedValues[type][weights[entry]];
-        }
-      }
-      splitByFrame(group.node, moved, movedWeights);
-    }
-    function splitByFrame(above: number, moved: Grow, movedWeights: Grow): void {
-      const parts: { node: number; size: number; begin: number }[] = [];
-      for (let index = 0; index < moved.length; index++) {
-        const frameIndex = tree.frame[moved.array[index]];
-        if (stamp[frameIndex] !== above) {
-          stamp[frameIndex] = above;
-          slot[frameIndex] = parts.length;
-          parts.push({ node: addNode(frameIndex, above), size: 0, begin: 0 });
-        }
-        parts[slot[frameIndex]].size++;
-      }
-      let place = nextCursors.length;
-      for (const part of parts) {
-        nextGroups.push({ node: part.node, begin: place, end: place + part.size });
-        part.begin = place;
-        place += part.size;
-      }
-      for (let index = 0; index < moved.length; index++) {
-        nextCursors.push(0);
-        nextWeights.push(0);
-      }
-      for (let index = 0; index < moved.length; index++) {
-        const part = parts[slot[tree.frame[moved.array[index]]]];
-        nextCursors.array[part.begin] = moved.array[index];
-        nextWeights.array[part.begin++] = movedWeights.array[index];
-      }
-    }
-    cursors = nextCursors.array;
-    weights = nextWeights.array;
-    groups = nextGroups;
-    first = false;
+  constructor(private readonly tree: ViewTree, frameSlots: number) {
+    this.stamp = new Int32Array(frameSlots).fill(-1);
+    this.slot = new Int32Array(frameSlots);
   }
-  const raw = { count: frame.length, frame: frame.array, parent: parent.array, self: self.map((values) => Float64Array.from(values)) };
-  return finishTree(raw, tree.type);
+
+  run(origins: Int32Array, direction: Direction, rootFrame: number): ViewTree {
+    this.addNode(rootFrame, -1);
+    if (direction === "inverted") {
+      for (const origin of origins) this.move(origin, origin);
+      this.split(0);
+    } else {
+      for (const origin of origins) this.wait(origin, origin);
+      this.families.push(0);
+      this.families.push(0);
+    }
+    const step = direction === "callees" ? (node: number, begin: number) => this.stepDown(node, begin) : (node: number, begin: number) => this.stepUp(node, begin);
+    while (this.families.length > 0) {
+      const begin = this.families.pop();
+      const node = this.families.pop();
+      step(node, begin);
+    }
+    return this.finish(direction);
+  }
+
+  private addNode(frameIndex: number, above: number): number {
+    this.frame.push(frameIndex);
+    this.parent.push(above);
+    return this.frame.length - 1;
+  }
+
+  private give(node: number, occurrence: number): void {
+    this.receiver.push(node);
+    this.source.push(occurrence);
+  }
+
+  private wait(cursor: number, carried: number): void {
+    this.cursors.push(cursor);
+    this.carried.push(carried);
+  }
+
+  private move(cursor: number, carried: number): void {
+    this.moved.push(cursor);
+    this.movedCarried.push(carried);
+  }
+
+  private stepUp(node: number, begin: number): void {
+    const { tree, cursors, carried } = this;
+    const end = cursors.length;
+    if (end - begin === 1) {
+      let above = node;
+      for (let cursor = tree.parent[cursors.array[begin]]; cursor > 0; cursor = tree.parent[cursor]) above = this.addNode(tree.frame[cursor], above);
+      this.give(above, carried.array[begin]);
+    } else {
+      for (let entry = begin; entry < end; entry++) {
+        const above = tree.parent[cursors.array[entry]];
+        if (above > 0) this.move(above, carried.array[entry]);
+        else this.give(node, carried.array[entry]);
+      }
+    }
+    cursors.length = begin;
+    carried.length = begin;
+    this.split(node);
+  }
+
+  private stepDown(node: number, begin: number): void {
+    const { tree, cursors, carried } = this;
+    const end = cursors.length;
+    if (end - begin === 1) {
+      // A subtree is one stretch of nodes, and stays one.
+      const from = cursors.array[begin];
+      const shift = this.frame.length - from - 1;
+      this.give(node, from);
+      for (let below = from + 1; below < from + tree.size[from]; below++) {
+        const above = tree.parent[below];
+        this.give(this.addNode(tree.frame[below], above === from ? node : above + shift), below);
+      }
+    } else {
+      for (let entry = begin; entry < end; entry++) {
+        const cursor = cursors.array[entry];
+        this.give(node, cursor);
+        const last = cursor + tree.size[cursor];
+        for (let child = cursor + 1; child < last; child += tree.size[child]) this.move(child, child);
+      }
+    }
+    cursors.length = begin;
+    carried.length = begin;
+    this.split(node);
+  }
+
+  /** Sorts the moved entries by frame into families of new nodes below `above`. */
+  private split(above: number): void {
+    const { tree, moved, movedCarried, stamp, slot, cursors, carried } = this;
+    if (moved.length === 0) return;
+    const firstNode = this.frame.length;
+    // `slot` first counts the entries of a frame, then says where its next one goes.
+    for (let index = 0; index < moved.length; index++) {
+      const frameIndex = tree.frame[moved.array[index]];
+      if (stamp[frameIndex] !== above) {
+        stamp[frameIndex] = above;
+        slot[frameIndex] = 0;
+        this.addNode(frameIndex, above);
+      }
+      slot[frameIndex]++;
+    }
+    let place = cursors.length;
+    for (let node = firstNode; node < this.frame.length; node++) {
+      const frameIndex = this.frame.array[node];
+      this.families.push(node);
+      this.families.push(place);
+      const count = slot[frameIndex];
+      slot[frameIndex] = place;
+      place += count;
+    }
+    cursors.resize(place);
+    carried.resize(place);
+    for (let index = 0; index < moved.length; index++) {
+      const to = slot[tree.frame[moved.array[index]]]++;
+      cursors.array[to] = moved.array[index];
+      carried.array[to] = movedCarried.array[index];
+    }
+    moved.length = 0;
+    movedCarried.length = 0;
+  }
+
+  /** A caller's path carries the total of the occurrence it starts at; otherwise every occurrence gives its own value once. */
+  private finish(direction: Direction): ViewTree {
+    const { tree, frame, parent, receiver, source } = this;
+    const count = frame.length;
+    const self = (type: number) => {
+      const values = direction === "callers" ? tree.values(type).total : tree.values(type).self;
+      const sums = new Float64Array(count);
+      for (let index = 0; index < receiver.length; index++) sums[receiver.array[index]] += values[source.array[index]];
+      return sums;
+    };
+    return finishTree({ count, frame: frame.array, parent: parent.array, self }, tree.type);
+  }
 }

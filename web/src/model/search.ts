@@ -22,8 +22,8 @@ export function makeMatcher(query: Query): Matcher {
   let text = query.text.slice(prefix ? prefix[0].length : 0).trim();
   if (text === "") return null;
   if (!query.regex) {
-    const wanted = text.toLowerCase();
-    return { field, test: (candidate) => candidate.toLowerCase().includes(wanted) };
+    const pattern = new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "iu");
+    return { field, test: (candidate) => pattern.test(candidate) };
   }
   const insensitive = text.startsWith("(?i)");
   if (insensitive) text = text.slice(4);
@@ -61,16 +61,12 @@ export function matchFrames(profile: Profile, matched: Uint8Array): Uint8Array {
 
 /** Sum of the matching boxes that lie in no other matching box, of the type that the tree is sorted by. */
 export function coveredTotal(tree: ViewTree, frameMatches: Uint8Array): number {
-  const covered = new Uint8Array(tree.count);
-  const total = tree.total[tree.type];
   let sum = 0;
-  for (let node = 1; node < tree.count; node++) {
-    if (covered[tree.parent[node]]) {
-      covered[node] = 1;
-    } else if (frameMatches[tree.frame[node]]) {
-      covered[node] = 1;
-      sum += total[node];
-    }
+  for (let node = 1; node < tree.count; ) {
+    if (frameMatches[tree.frame[node]]) {
+      sum += tree.total[node];
+      node += tree.size[node];
+    } else node++;
   }
   return sum;
 }

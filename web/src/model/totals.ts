@@ -18,32 +18,24 @@ export function functionTotals(profile: Profile, tree: ViewTree): FunctionTotals
   const self = new Float64Array(functions.count);
   const total = new Float64Array(functions.count);
   const open = new Int32Array(functions.count);
-  const selfOf = tree.self[tree.type];
-  const totalOf = tree.total[tree.type];
-  const functionAt = (node: number) => (tree.frame[node] >= 0 && tree.frame[node] < frames.count ? frames.function[tree.frame[node]] : -1);
-
-  let node = 0;
-  for (;;) {
-    const entered = functionAt(node);
-    if (entered >= 0) {
-      self[entered] += selfOf[node];
-      if (open[entered]++ === 0) total[entered] += totalOf[node];
+  // The nodes that lie around the current one, the innermost last.
+  const around: number[] = [];
+  for (let node = 1; node < tree.count; node++) {
+    while (around.length > 0 && node >= around[around.length - 1] + tree.size[around[around.length - 1]]) {
+      const left = around.pop() as number;
+      open[frames.function[tree.frame[left]]]--;
     }
-    if (tree.childCount[node] > 0) {
-      node = tree.firstChild[node];
-      continue;
+    const frame = tree.frame[node];
+    if (frame >= frames.count) continue;
+    const functionIndex = frames.function[frame];
+    self[functionIndex] += tree.self[node];
+    if (open[functionIndex] === 0) total[functionIndex] += tree.total[node];
+    if (tree.size[node] > 1) {
+      open[functionIndex]++;
+      around.push(node);
     }
-    // Leave this node, and every ancestor whose last child it was; then on to the next sibling.
-    for (;;) {
-      const left = functionAt(node);
-      if (left >= 0) open[left]--;
-      const above = tree.parent[node];
-      if (above < 0) return { self, total };
-      if (node + 1 < tree.firstChild[above] + tree.childCount[above]) break;
-      node = above;
-    }
-    node++;
   }
+  return { self, total };
 }
 
 /** Lines of one function's own samples, the hottest first. */

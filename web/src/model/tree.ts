@@ -1,28 +1,35 @@
 /**
- * `ViewTree`: what a graph shows. Breadth first, children next to each other, the largest first.
+ * `ViewTree`: what a graph shows. Depth first: a node is followed by everything below it, its largest child first.
  *
- * Constraint: typed arrays only; a million nodes are normal. Every builder gives nodes whose parents come before them, and
- * `finishTree` sums, sorts and lays them out. It does not know pixels (layout.ts) nor where nodes come from (build.ts, merge.ts).
+ * Constraint: typed arrays only; a million nodes are normal, and in this order a stack's nodes are neighbours in memory. It does
+ * not know pixels (layout.ts) nor where nodes come from (build.ts, merge.ts).
  */
 
 /** `frame` of the root. */
 export const ROOT_FRAME = -1;
 
-/** A tree ready to be drawn. All arrays have `count` entries; values are `[type][node]`. */
+/** Self and total of every node, in one type. */
+export interface NodeValues {
+  self: Float64Array;
+  total: Float64Array;
+}
+
+/** A tree ready to be drawn. */
 export interface ViewTree {
   count: number;
   /** Into the profile's frames; `frames.count + n` for the n-th group (process or thread); `ROOT_FRAME` for the root. */
   frame: Int32Array;
+  /** Nothing below 1 is a parent to go to: the root has none. */
   parent: Int32Array;
-  firstChild: Int32Array;
-  childCount: Int32Array;
-  depth: Uint16Array;
-  self: Float64Array[];
-  total: Float64Array[];
-  /** Where the node starts, in units of the type that the tree is sorted by. */
-  start: Float64Array;
+  /** Nodes in the subtree, the node itself included: `node + size[node]` is its next sibling, if it has one. */
+  size: Int32Array;
+  /** In the type that widths are made of and siblings are sorted by. */
+  self: Float64Array;
+  total: Float64Array;
   /** The type that widths are made of. */
   type: number;
+  /** The same in any type; made when first asked for. */
+  values(type: number): NodeValues;
 }
 
 /** Nodes in any order in which parents come first; node 0 is the root. */
@@ -30,97 +37,124 @@ export interface RawTree {
   count: number;
   frame: Int32Array;
   parent: Int32Array;
-  self: Float64Array[];
+  /** Each node's own value in a type. */
+  self(type: number): Float64Array;
 }
 
-/** Sums totals, drops nodes that hold nothing, sorts siblings by `type`, and lays out starts. */
+/** Sums up, drops nodes that hold nothing, and sorts siblings by `type`. */
 export function finishTree(raw: RawTree, type: number): ViewTree {
   const { count, frame, parent } = raw;
-  const rawTotals = raw.self.map((self) => {
-    const total = self.slice(0, count);
-    for (let node = count - 1; node > 0; node--) total[parent[node]] += total[node];
-    return total;
-  });
-  const weight = rawTotals[type];
+  const rawSelf = raw.self(type);
+  const weight = sums(rawSelf, parent, count);
 
-  // Children of each node, side by side: a counting sort by parent.
-  const offsets = new Int32Array(count + 1);
+  // Children of each node as a list.
+  const first = new Int32Array(count).fill(-1);
+  const next = new Int32Array(count);
   let kept = 1;
-  for (let node = 1; node < count; node++) {
-    if (weight[node] > 0) {
-      offsets[parent[node] + 1]++;
-      kept++;
-    }
+  for (let node = count - 1; node > 0; node--) {
+    if (!(weight[node] > 0)) continue;
+    next[node] = first[parent[node]];
+    first[parent[node]] = node;
+    kept++;
   }
-  for (let node = 0; node < count; node++) offsets[node + 1] += offsets[node];
-  const children = new Int32Array(kept - 1);
-  const fill = offsets.slice(0, count);
-  for (let node = 1; node < count; node++) {
-    if (weight[node] > 0) children[fill[parent[node]]++] = node;
-  }
-
-  const tree: ViewTree = {
-    count: kept,
-    frame: new Int32Array(kept),
-    parent: new Int32Array(kept),
-    firstChild: new Int32Array(kept),
-    childCount: new Int32Array(kept),
-    depth: new Uint16Array(kept),
-    self: raw.self.map(() => new Float64Array(kept)),
-    total: raw.self.map(() => new Float64Array(kept)),
-    start: new Float64Array(kept),
-    type,
-  };
-  const order = new Int32Array(kept);
-  const { start, total } = tree;
-  tree.parent[0] = -1;
-  let next = 1;
+  const origin = new Int32Array(kept);
+  const newParent = new Int32Array(kept);
+  const newFrame = new Int32Array(kept);
+  const self = new Float64Array(kept);
+  const total = new Float64Array(kept);
+  const pending = new Int32Array(kept);
+  const pendingParent = new Int32Array(kept);
+  const family: number[] = [];
+  let waiting = 1;
+  pendingParent[0] = -1;
   for (let node = 0; node < kept; node++) {
-    const from = order[node];
-    tree.frame[node] = frame[from];
-    for (let each = 0; each < raw.self.length; each++) {
-      tree.self[each][node] = raw.self[each][from];
-      total[each][node] = rawTotals[each][from];
+    const from = pending[--waiting];
+    origin[node] = from;
+    newParent[node] = pendingParent[waiting];
+    newFrame[node] = frame[from];
+    self[node] = rawSelf[from];
+    total[node] = weight[from];
+    let child = first[from];
+    if (child < 0) continue;
+    if (next[child] < 0) {
+      pending[waiting] = child;
+      pendingParent[waiting++] = node;
+      continue;
     }
-    const begin = offsets[from];
-    const end = offsets[from + 1];
-    sortSiblings(children, begin, end, weight, frame);
-    tree.firstChild[node] = next;
-    tree.childCount[node] = end - begin;
-    let place = start[node];
-    for (let child = begin; child < end; child++) {
-      order[next] = children[child];
-      tree.parent[next] = node;
-      tree.depth[next] = tree.depth[node] + 1;
-      start[next] = place;
-      place += weight[children[child]];
-      next++;
+    family.length = 0;
+    for (; child >= 0; child = next[child]) family.push(child);
+    // The last one waiting is taken first. Equal ones by frame, so that the same profile always gives the same picture.
+    family.sort((a, b) => weight[a] - weight[b] || frame[b] - frame[a]);
+    for (const each of family) {
+      pending[waiting] = each;
+      pendingParent[waiting++] = node;
     }
   }
-  return tree;
+  return makeTree(newFrame, newParent, self, total, type, (other) => {
+    const values = raw.self(other);
+    const taken = new Float64Array(kept);
+    for (let node = 0; node < kept; node++) taken[node] = values[origin[node]];
+    return taken;
+  });
 }
 
-/** Larger first; equal ones by frame, so that the same profile always gives the same picture. */
-function sortSiblings(children: Int32Array, begin: number, end: number, weight: Float64Array, frame: Int32Array): void {
-  const before = (a: number, b: number) => weight[b] - weight[a] || frame[a] - frame[b];
-  if (end - begin > 16) {
-    children.subarray(begin, end).sort(before);
-    return;
+/** A tree that is in its order already, siblings included: nothing is dropped or moved. `null` when it is not. */
+export function asSorted(raw: RawTree, depth: Uint16Array, type: number): ViewTree | null {
+  const { count, frame, parent } = raw;
+  const self = raw.self(type);
+  const total = sums(self, parent, count);
+  // The total of the last node seen on each level; a node opens a new family on the level below it.
+  const last = new Float64Array(65537).fill(Infinity);
+  for (let node = 1; node < count; node++) {
+    const level = depth[node];
+    if (total[node] > last[level] || !(total[node] > 0)) return null;
+    last[level] = total[node];
+    last[level + 1] = Infinity;
   }
-  for (let index = begin + 1; index < end; index++) {
-    const child = children[index];
-    let hole = index;
-    while (hole > begin && before(child, children[hole - 1]) < 0) {
-      children[hole] = children[hole - 1];
-      hole--;
+  return makeTree(frame, parent, self, total, type, (other) => raw.self(other));
+}
+
+function makeTree(
+  frame: Int32Array,
+  parent: Int32Array,
+  self: Float64Array,
+  total: Float64Array,
+  type: number,
+  selfIn: (type: number) => Float64Array,
+): ViewTree {
+  const count = self.length;
+  const size = new Int32Array(count).fill(1);
+  for (let node = count - 1; node > 0; node--) size[parent[node]] += size[node];
+  const known = new Map<number, NodeValues>([[type, { self, total }]]);
+  const values = (wanted: number): NodeValues => {
+    let found = known.get(wanted);
+    if (!found) {
+      const own = selfIn(wanted);
+      found = { self: own, total: sums(own, parent, count) };
+      known.set(wanted, found);
     }
-    children[hole] = child;
-  }
+    return found;
+  };
+  return { count, frame, parent, size, self, total, type, values };
+}
+
+function sums(self: Float64Array, parent: Int32Array, count: number): Float64Array {
+  const total = self.slice(0, count);
+  for (let node = count - 1; node > 0; node--) total[parent[node]] += total[node];
+  return total;
 }
 
 /** The nodes from the root to `node`, both included. */
 export function pathTo(tree: ViewTree, node: number): number[] {
   const path: number[] = [];
-  for (let each = node; each >= 0; each = tree.parent[each]) path.push(each);
+  for (let each = node; each > 0; each = tree.parent[each]) path.push(each);
+  path.push(0);
   return path.reverse();
+}
+
+/** How far a node is from the root. */
+export function depthOf(tree: ViewTree, node: number): number {
+  let depth = 0;
+  for (let each = node; each > 0; each = tree.parent[each]) depth++;
+  return depth;
 }

@@ -57,6 +57,7 @@ class App implements GraphEvents {
   private readonly help = makeHelp();
   private readonly listeners = new AbortController();
   private tableDue = false;
+  private matchesDue = false;
 
   private readonly search = element("input", {
     type: "search", id: "everflame-search", placeholder: "Search functions", "aria-label": "Search functions", spellcheck: "false", autocomplete: "off",
@@ -239,11 +240,16 @@ class App implements GraphEvents {
   }
 
   private refreshTable(): void {
-    if (!this.tableDue || this.listeners.signal.aborted) return;
+    if (this.listeners.signal.aborted || this.table.root.hidden) return;
+    if (this.matchesDue) {
+      this.matchesDue = false;
+      this.table.setMatches(this.matched);
+    }
+    if (!this.tableDue) return;
     this.tableDue = false;
     const { type } = this.choice;
     const totals = functionTotals(this.profile, this.tree);
-    this.table.setData(this.labels, totals, this.tree.total[type][0], this.profile.sampleTypes[type].unit, PALETTES[this.theme]);
+    this.table.setData(this.labels, totals, this.tree.total[0], this.profile.sampleTypes[type].unit, PALETTES[this.theme]);
   }
 
   private setTheme(theme: Theme, chosen: boolean): void {
@@ -319,8 +325,8 @@ class App implements GraphEvents {
       this.callers.setTree(callers, this.labels);
       this.callees.setTree(callees, this.labels);
       const { type } = this.choice;
-      const value = typedValue(callees.total[type][0], this.profile.sampleTypes[type]);
-      const share = formatShare(callees.total[type][0], this.tree.total[type][0]);
+      const value = typedValue(callees.total[0], this.profile.sampleTypes[type]);
+      const share = formatShare(callees.total[0], this.tree.total[0]);
       this.focusBar.replaceChildren(
         element("strong", { class: "mono" }, this.labels.functionName(this.focusFunction)),
         element("span", { class: "numbers" }, `${share} · ${value}`),
@@ -346,7 +352,9 @@ class App implements GraphEvents {
 
   private searchChanged(): void {
     this.refreshMatches();
-    this.table.setMatches(this.matched);
+    // The list comes after the picture: the eye is on the picture.
+    this.matchesDue = true;
+    requestAnimationFrame(() => setTimeout(() => this.refreshTable()));
   }
 
   private refreshMatches(): void {
@@ -357,7 +365,7 @@ class App implements GraphEvents {
     this.root.classList.toggle("searching", this.matched !== null);
     const frames = this.pushMatches();
     if (wrong) this.found.textContent = "Not a regular expression";
-    else this.found.textContent = frames ? `${formatShare(coveredTotal(this.tree, frames), this.tree.total[this.choice.type][0])} found` : "";
+    else this.found.textContent = frames ? `${formatShare(coveredTotal(this.tree, frames), this.tree.total[0])} found` : "";
   }
 
   private pushMatches(): Uint8Array | null {

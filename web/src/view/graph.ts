@@ -5,7 +5,7 @@
  * beyond this graph is the business of its owner (app.ts).
  */
 import { boxAt, boxOf, layoutTree, levelCount, type Layout } from "../model/layout.ts";
-import type { ViewTree } from "../model/tree.ts";
+import { depthOf, type ViewTree } from "../model/tree.ts";
 import { element } from "./dom.ts";
 import type { Labels } from "./labels.ts";
 import type { Paint, Palette } from "./palette.ts";
@@ -122,7 +122,7 @@ export class Graph {
     const box = boxOf(this.layout, this.tree, node);
     if (box < 0) return null;
     const bounds = this.canvas.getBoundingClientRect();
-    const top = this.rowTop(this.tree.depth[node]) - this.root.scrollTop;
+    const top = this.rowTop(depthOf(this.tree, node)) - this.root.scrollTop;
     return new DOMRect(bounds.left + this.layout.x[box], bounds.top + top, this.layout.width[box], ROW);
   }
 
@@ -181,7 +181,7 @@ export class Graph {
 
   private reveal(node: number): void {
     if (!this.tree) return;
-    const top = this.rowTop(this.tree.depth[node]);
+    const top = this.rowTop(depthOf(this.tree, node));
     if (top < this.root.scrollTop) this.root.scrollTop = top - ROW;
     else if (top + ROW > this.root.scrollTop + this.height) this.root.scrollTop = top + 2 * ROW - this.height;
   }
@@ -214,14 +214,13 @@ export class Graph {
     if (this.characterWidth === 0) this.characterWidth = context.measureText("0".repeat(50)).width / 50;
 
     const scroll = this.root.scrollTop;
-    const zoomLevel = tree.depth[layout.zoom];
-    const bands = [this.levelAt(scroll), this.levelAt(scroll + height)];
+        const bands = [this.levelAt(scroll), this.levelAt(scroll + height)];
     const from = Math.max(0, Math.min(...bands));
     const to = Math.min(levelCount(layout) - 1, Math.max(...bands));
     for (let level = from; level <= to; level++) {
       const top = this.rowTop(level) - scroll;
       for (let box = layout.levels[level]; box < layout.levels[level + 1]; box++) {
-        this.drawBox(context, layout, box, top, level < zoomLevel);
+        this.drawBox(context, layout, box, top, level < layout.zoomLevel);
       }
     }
     context.globalAlpha = 1;
@@ -285,7 +284,7 @@ export class Graph {
     };
     if (this.hovered >= 0) outline(this.hovered, this.levelOfBox(this.hovered), 1);
     const box = boxOf(layout, tree, this.selected);
-    if (box >= 0 && (this.selected !== 0 || document.activeElement === this.root)) outline(box, tree.depth[this.selected], 2);
+    if (box >= 0 && (this.selected !== 0 || document.activeElement === this.root)) outline(box, depthOf(tree, this.selected), 2);
   }
 
   private levelOfBox(box: number): number {
@@ -349,9 +348,9 @@ export class Graph {
   private childOf(node: number): number {
     const tree = this.tree as ViewTree;
     const layout = this.layout as Layout;
-    const level = tree.depth[node] + 1;
-    if (level <= tree.depth[this.zoom]) return layout.node[layout.levels[level]];
-    const child = tree.childCount[node] > 0 ? tree.firstChild[node] : -1;
+    const level = depthOf(tree, node) + 1;
+    if (level <= layout.zoomLevel) return layout.node[layout.levels[level]];
+    const child = tree.size[node] > 1 ? node + 1 : -1;
     return child >= 0 && boxOf(layout, tree, child) >= 0 ? child : -1;
   }
 
@@ -359,7 +358,7 @@ export class Graph {
   private neighbour(step: number): number {
     const tree = this.tree as ViewTree;
     const layout = this.layout as Layout;
-    const level = tree.depth[this.selected];
+    const level = depthOf(tree, this.selected);
     let box = boxOf(layout, tree, this.selected);
     if (box < 0) return -1;
     do box += step;

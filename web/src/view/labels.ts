@@ -64,16 +64,16 @@ export class Labels {
       const mapping = this.mapping(functionIndex);
       if (mapping !== "") facts.push(["Binary", mapping]);
     }
-    facts.push(["Total", this.values(tree, tree.total, node)], ["Self", this.values(tree, tree.self, node)]);
+    facts.push(["Total", this.values(tree, "total", node)], ["Self", this.values(tree, "self", node)]);
     return facts;
   }
 
   /** `12.3 % · 1.23 s · 123 samples`. */
-  values(tree: ViewTree, column: Float64Array[], node: number): string {
+  values(tree: ViewTree, column: "self" | "total", node: number): string {
     const { sampleTypes } = this.profile;
     const order = [tree.type, ...sampleTypes.map((_, type) => type).filter((type) => type !== tree.type)];
-    const parts = order.map((type) => typedValue(column[type][node], sampleTypes[type]));
-    return [formatShare(column[tree.type][node], tree.total[tree.type][0]), ...parts].join(" · ");
+    const parts = order.map((type) => typedValue(tree.values(type)[column][node], sampleTypes[type]));
+    return [formatShare(tree[column][node], tree.total[0]), ...parts].join(" · ");
   }
 }
 

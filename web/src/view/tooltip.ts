@@ -30,7 +30,8 @@ export class Tooltip {
 
 /** `12 more functions, each too narrow to show`. */
 export function restTitle(tree: ViewTree, node: number): string {
-  const parent = tree.parent[node];
-  const count = tree.firstChild[parent] + tree.childCount[parent] - node;
+  const end = tree.parent[node] + tree.size[tree.parent[node]];
+  let count = 0;
+  for (let each = node; each < end; each += tree.size[each]) count++;
   return `${count.toLocaleString("en-US")} more, too narrow to show`;
 }
