@@ -10,7 +10,7 @@ use object::elf::{
 };
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
 
-use super::limits::{BuildError, BuildStats, Limits};
+use super::limits::{BuildError, BuildStats, Limits, MAX_SEGMENTS};
 
 type Header = FileHeader64<LittleEndian>;
 
@@ -74,6 +74,9 @@ impl<'a> Elf<'a> {
                 continue;
             }
             let (file_offset, file_size) = (program.p_offset(LittleEndian), program.p_filesz(LittleEndian));
+            if segments.len() >= MAX_SEGMENTS {
+                return Err(BuildError::TooManySegments);
+            }
             segments.push(Segment { address, memory_size, file_offset, file_size: file_size.min(memory_size) });
             if program.p_flags(LittleEndian).0 & PF_X.0 != 0 {
                 code.push((address, end));
@@ -207,9 +210,15 @@ impl<'a> Elf<'a> {
         bytes.get(..length.min(bytes.len())).unwrap_or_default()
     }
 
-    /// All segments' file bytes with their addresses, in order of address.
-    pub(crate) fn loaded(&self) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
-        self.segments.iter().map(|segment| (segment.address, self.bytes_from(segment.address)))
+    /// All segments' file bytes with their addresses, in order of address; at most `limit` bytes, because hostile segments
+    /// may all show the same ones.
+    pub(crate) fn loaded(&self, limit: u64) -> impl Iterator<Item = (u64, &'a [u8])> + '_ {
+        let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
+        self.segments.iter().map_while(move |segment| {
+            let bytes = self.bytes_from(segment.address);
+            left = left.checked_sub(bytes.len())?;
+            Some((segment.address, bytes))
+        })
     }
 
     /// Name, address and size of function symbols; at most `limit` of them are looked at, and the rest counted.

@@ -50,8 +50,14 @@ const DW_OP_BREG0: u8 = 0x70;
 const DW_OP_BREG31: u8 = 0x8f;
 const DW_OP_BREGX: u8 = 0x92;
 
+/// Longest expression that is looked at: real ones have at most some twenty bytes, and one may be looked at for each row.
+const MAX_EXPRESSION: usize = 64;
+
 /// The shape of `expression`, or `None` for anything else.
 pub(crate) fn shape(expression: &[u8]) -> Option<Shape> {
+    if expression.len() > MAX_EXPRESSION {
+        return None;
+    }
     if let Some(threshold) = plt(expression) {
         return Some(Shape::Plt { threshold });
     }

@@ -55,6 +55,17 @@ pub(super) const FLAG_SP_WRITE: u8 = 2;
 /// The function is written in assembler.
 const FLAG_ASSEMBLER: u8 = 4;
 
+/// Longest name that is looked at: the special functions have short ones.
+const MAX_NAME: usize = 64;
+/// Most changes of sp in one function.
+const MAX_CHANGES: usize = 1 << 16;
+/// Most changes of sp, and most bytes, of a function that switches stacks: they are short, and looked at closely.
+const MAX_SWITCH_CHANGES: usize = 256;
+/// See [`MAX_SWITCH_CHANGES`].
+const MAX_SWITCH_BYTES: usize = 4096;
+/// Most places that are tried as the linker's module data.
+const MAX_MODULES: usize = 16;
+
 /// A parsed header.
 struct Table<'a> {
     version: Version,
@@ -68,7 +79,7 @@ struct Table<'a> {
 }
 
 /// Where the file has a table, and its bytes up to the end of its section or segment.
-fn find<'a>(elf: &Elf<'a>) -> Option<(u64, &'a [u8])> {
+fn find<'a>(elf: &Elf<'a>, limits: &Limits) -> Option<(u64, &'a [u8])> {
     if elf.has_sections() {
         let section = SECTIONS.iter().find_map(|name| elf.section(name))?;
         return Some((
@@ -77,7 +88,7 @@ fn find<'a>(elf: &Elf<'a>) -> Option<(u64, &'a [u8])> {
         ));
     }
     // Without section headers by its magic, at a multiple of 8 as the linker places it.
-    elf.loaded().find_map(|(address, bytes)| {
+    elf.loaded(limits.section_bytes).find_map(|(address, bytes)| {
         let skipped = address.next_multiple_of(8) - address;
         let aligned = bytes.get(skipped as usize..)?;
         let index = aligned
@@ -88,7 +99,7 @@ fn find<'a>(elf: &Elf<'a>) -> Option<(u64, &'a [u8])> {
 }
 
 impl<'a> Table<'a> {
-    fn parse(elf: &Elf<'a>, code: &Code, address: u64, data: &'a [u8]) -> Option<Self> {
+    fn parse(elf: &Elf<'a>, code: &Code, address: u64, data: &'a [u8], limits: &Limits) -> Option<Self> {
         let mut bytes = Bytes::at(data, 0);
         let version = Version::of(bytes.u32()?)?;
         // Padding, instruction quantum, pointer size.
@@ -108,7 +119,7 @@ impl<'a> Table<'a> {
             Version::Go116 => 0,
             // From Go 1.26 on the header has none.
             _ if header_text != 0 => header_text,
-            _ => text_of_module(elf, code, address).or_else(|| table.text_of_entry(elf))?,
+            _ => text_of_module(elf, code, address, limits).or_else(|| table.text_of_entry(elf))?,
         };
         Some(table)
     }
@@ -128,7 +139,9 @@ impl<'a> Table<'a> {
 
     fn name(&self, record: usize) -> Option<&'a [u8]> {
         let offset = Bytes::at(self.functions, record.checked_add(self.version.record().0)?).u32()?;
-        Bytes::at(self.names, offset as usize).text()
+        let start = offset as usize;
+        let length = self.names.len().min(start.saturating_add(MAX_NAME));
+        Bytes::at(self.names.get(..length)?, start).text().or(Some(&[]))
     }
 
     fn flags(&self, record: usize) -> Option<u8> {
@@ -163,7 +176,7 @@ impl<'a> Table<'a> {
 const MODULE_TEXT: u64 = 176;
 
 /// The start of the text from the module data.
-fn text_of_module(elf: &Elf<'_>, code: &Code, table: u64) -> Option<u64> {
+fn text_of_module(elf: &Elf<'_>, code: &Code, table: u64, limits: &Limits) -> Option<u64> {
     let word = |address: u64| {
         let stored = Bytes::at(elf.bytes_from(address), 0).u64().filter(|word| *word != 0);
         // Some linkers leave the place of a relocation empty.
@@ -176,13 +189,14 @@ fn text_of_module(elf: &Elf<'_>, code: &Code, table: u64) -> Option<u64> {
     if let Some(section) = elf.section(".go.module") {
         return (word(section.address)? == table).then(|| text_at(section.address)).flatten();
     }
-    elf.loaded().find_map(|(address, bytes)| {
+    let candidates = elf.loaded(limits.section_bytes).flat_map(|(address, bytes)| {
         let skipped = address.next_multiple_of(8) - address;
-        let words = bytes.get(skipped as usize..)?.chunks_exact(8).enumerate();
+        let words = bytes.get(skipped as usize..).unwrap_or_default().chunks_exact(8).enumerate();
         words
             .filter(|(_, word)| *word == table.to_le_bytes())
-            .find_map(|(index, _)| text_at(address + skipped + index as u64 * 8))
-    })
+            .map(move |(index, _)| address + skipped + index as u64 * 8)
+    });
+    candidates.take(MAX_MODULES).find_map(text_at)
 }
 
 /// The functions of the file's table; `None` when it has no table that we can read.
@@ -193,8 +207,8 @@ pub(crate) fn functions(
     limits: &Limits,
     stats: &mut BuildStats,
 ) -> Result<Option<Functions>, BuildError> {
-    let Some((address, data)) = find(elf) else { return Ok(None) };
-    let Some(table) = Table::parse(elf, code, address, data) else {
+    let Some((address, data)) = find(elf, limits) else { return Ok(None) };
+    let Some(table) = Table::parse(elf, code, address, data, limits) else {
         stats.go_tables_refused += 1;
         return Ok(None);
     };
@@ -264,10 +278,13 @@ fn function(
             deltas.push((from, 0));
             to
         }
-        Some(bytes) => pcsp(bytes, (from, to), budget, |offset, delta| deltas.push((offset, delta)))?,
+        Some(bytes) => pcsp(bytes, (from, to), budget, &mut deltas)?,
     };
     stats.rows_raw += deltas.len() as u64;
-    if let Special::Switch(switch) = kind {
+    if let Special::Switch(switch) = kind
+        && deltas.len() <= MAX_SWITCH_CHANGES
+        && (end - from) as usize <= MAX_SWITCH_BYTES
+    {
         let start = code.base + u64::from(from);
         let bytes = elf.bytes_between(start, code.base + u64::from(end));
         switch_rows(switch, bytes, from, &deltas, functions, rules, &mut stats.unsupported);
@@ -279,8 +296,8 @@ fn function(
     Some((from, end))
 }
 
-/// Decodes a pcsp table: `each(offset, delta)` for every change. Gives the end of what it covers.
-fn pcsp(mut bytes: Bytes<'_>, (from, to): (u32, u32), budget: &mut u64, mut each: impl FnMut(u32, i64)) -> Option<u32> {
+/// Decodes a pcsp table into (offset, delta) for every change. Gives the end of what it covers.
+fn pcsp(mut bytes: Bytes<'_>, (from, to): (u32, u32), budget: &mut u64, changes: &mut Vec<(u32, i64)>) -> Option<u32> {
     let (mut offset, mut delta) = (from, -1i64);
     loop {
         *budget = budget.checked_sub(1)?;
@@ -291,7 +308,10 @@ fn pcsp(mut bytes: Bytes<'_>, (from, to): (u32, u32), budget: &mut u64, mut each
         // Zigzag.
         delta = delta.checked_add((change >> 1).cast_signed() ^ -((change & 1).cast_signed()))?;
         let length = u32::try_from(bytes.uleb()?).ok()?;
-        each(offset, delta);
+        if changes.len() >= MAX_CHANGES {
+            return None;
+        }
+        changes.push((offset, delta));
         offset = offset.checked_add(length)?;
         if offset >= to || length == 0 {
             return Some(offset.min(to)).filter(|end| *end > from);

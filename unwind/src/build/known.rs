@@ -190,9 +190,9 @@ fn entries(
         let offset = u32::try_from(address.checked_sub(code.base)?).ok()?;
         let after = rows.partition_point(|row| row.offset <= offset);
         let inside = after.checked_sub(1).and_then(|index| rows.get(index)).is_some_and(|row| row.rule != GAP);
-        let range = code.ranges.iter().find(|range| range.0 <= offset && offset < range.1)?;
+        let range = code.ranges.get(code.ranges.partition_point(|range| range.0 <= offset).checked_sub(1)?)?;
         let limit = rows.get(after).map_or(range.1, |row| row.offset.min(range.1));
-        (!inside).then(|| address.saturating_add(length).min(code.base + u64::from(limit)))
+        (!inside && offset < range.1).then(|| address.saturating_add(length).min(code.base + u64::from(limit)))
     };
     let entry = elf.entry();
     if let Some((address, end)) = entry.and_then(|address| Some((address, uncovered(address, ENTRY_BYTES)?))) {

@@ -34,6 +34,9 @@ impl Default for Limits {
     }
 }
 
+/// Most `PT_LOAD` segments; linkers make four, and some steps look at each.
+pub const MAX_SEGMENTS: usize = 128;
+
 /// Why a file gives no rows at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
@@ -46,6 +49,9 @@ pub enum BuildError {
     /// No loadable executable segment in the program headers.
     #[error("the ELF file has no executable segment")]
     NoCode,
+    /// More loadable segments than [`MAX_SEGMENTS`].
+    #[error("more than {MAX_SEGMENTS} loadable segments")]
+    TooManySegments,
     /// The executable segments span 4 GiB or more.
     #[error("the executable segments span {bytes} bytes, 4 GiB or more")]
     SpanTooLarge {

@@ -30,6 +30,6 @@ mod rows;
 mod switches;
 mod table;
 
-pub use limits::{BuildError, BuildStats, Limits, Unsupported};
+pub use limits::{BuildError, BuildStats, Limits, MAX_SEGMENTS, Unsupported};
 pub use plan::{MAX_CHUNK_WORDS, Placement, Plan, Written};
 pub use rows::{ElfRows, rows_of_elf, rows_of_vdso};
