@@ -121,7 +121,7 @@ class App implements GraphEvents {
   private assemble(): void {
     const helpButton = button("Help", { class: "quiet", title: "Keys and reading (?)" }, () => this.help.showModal());
     const field = (label: string, select: HTMLSelectElement) =>
-      element("label", { class: "field", for: select.id }, element("span", {}, label), select);
+      element("div", { class: "field" }, element("label", { for: select.id }, label), select);
     const hasOwners = this.profile.owners.count > 0;
     const toolbar = element(
       "div",
@@ -156,13 +156,8 @@ class App implements GraphEvents {
     this.root.classList.add("everflame");
     this.root.replaceChildren(
       makeHeader(this.profile, [this.themeButton, helpButton]),
-      toolbar,
-      filters,
-      this.crumbs,
-      element("main", {}, this.stage),
-      element("footer", { class: "bottom" }, this.details, this.legend),
-      keys,
-      this.announcer,
+      element("main", {}, toolbar, filters, this.crumbs, this.stage, keys),
+      element("footer", { class: "bottom" }, this.details, this.legend, this.announcer),
       this.tooltip.root,
       this.help,
     );
