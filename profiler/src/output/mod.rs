@@ -128,15 +128,20 @@ pub fn prepare(path: &Path) -> Result<OutputFormat, OutputError> {
 pub fn write(profile: &Profile, path: &Path, title: &str) -> Result<(), OutputError> {
     if path == Path::new(STANDARD) {
         let mut out = io::stdout().lock();
-        if out.is_terminal() {
-            return Err(OutputError::Terminal);
-        }
-        let written = out.write_all(&to_gzip(profile)).and_then(|()| out.flush());
-        return written.map_err(|error| WriteError::new(Path::new("standard output"), error).into());
+        let is_terminal = out.is_terminal();
+        return write_stream(profile, &mut out, is_terminal);
     }
     let format = OutputFormat::of_path(path)?;
     replace(path, &render(profile, format, title)?)?;
     Ok(())
+}
+
+fn write_stream(profile: &Profile, out: &mut impl Write, is_terminal: bool) -> Result<(), OutputError> {
+    if is_terminal {
+        return Err(OutputError::Terminal);
+    }
+    let written = out.write_all(&to_gzip(profile)).and_then(|()| out.flush());
+    written.map_err(|error| WriteError::new(Path::new("standard output"), error).into())
 }
 
 /// The bytes of a profile in a form, with a title if the form shows one.
@@ -184,4 +189,42 @@ pub fn convert(input: &Path, output: &Path) -> Result<(), OutputError> {
     prepare(output)?;
     let title = input.file_name().filter(|name| *name != STANDARD).map(|name| name.to_string_lossy());
     write(&read(input)?, output, &title.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+
+    use super::{OutputError, write_stream};
+    use crate::profile::pprof::decode;
+    use pprof_proto::Profile;
+
+    fn profile() -> Profile {
+        Profile { string_table: vec![String::new()], period: 5, ..Profile::default() }
+    }
+
+    #[test]
+    fn a_pipe_gets_gzipped_pprof_and_a_terminal_nothing() {
+        let mut out = Vec::new();
+        assert!(matches!(write_stream(&profile(), &mut out, true), Err(OutputError::Terminal)));
+        assert_eq!(out, b"");
+        write_stream(&profile(), &mut out, false).unwrap();
+        assert_eq!(decode(&out).unwrap(), profile());
+    }
+
+    #[test]
+    fn a_full_device_and_a_reader_that_has_gone_are_errors() {
+        let mut full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(
+            write_stream(&profile(), &mut full, false).unwrap_err().to_string(),
+            "can't write standard output: No space left on device (os error 28); \
+             free some space or choose another folder; an older file is as it was"
+        );
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(
+            write_stream(&profile(), &mut writer, false).unwrap_err().to_string(),
+            "can't write standard output: Broken pipe (os error 32); the reader of the pipe has gone"
+        );
+    }
 }
