@@ -1,9 +1,10 @@
 //! Compares our frames with `llvm-symbolizer`'s on real files.
 //!
-//! `cargo run --release -p symbolizer --example compare -- [--addresses N] [--show N] [--symbolizer PATH] FILE…`
+//! `cargo run --release -p symbolizer --example compare -- [--addresses N] [--show N] [--symbolizer PATH] [--truth FILE] FILE…`
 //!
 //! Draws random addresses from the sized function symbols of each file (from its executable sections if it has none), asks
 //! both, and prints one row per file: how many chains of linkage names, files, lines and columns differ, and what it cost.
+//! With `--truth`, the tool is asked about that file instead: the same program before it was stripped.
 
 #![expect(clippy::expect_used, reason = "a tool for developers: it stops at the first surprise")]
 
@@ -30,6 +31,7 @@ struct Place {
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut count, mut show, mut tool) = (10_000, 3, String::from("llvm-symbolizer"));
     let mut files = Vec::new();
+    let mut truth = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -37,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--addresses" => count = value()?.parse()?,
             "--show" => show = value()?.parse()?,
             "--symbolizer" => tool = value()?,
+            "--truth" => truth = Some(PathBuf::from(value()?)),
             _ => files.push(PathBuf::from(argument)),
         }
     }
@@ -45,14 +48,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         "file", "n", "named", "outer", "chain", "file", "line", "column", "first ms", "us/addr", "memo ns"
     );
     for (number, path) in files.iter().enumerate() {
-        compare(number as u64, path, count, show, &tool)?;
+        compare(number as u64, path, truth.as_ref().unwrap_or(path), count, show, &tool)?;
     }
     Ok(())
 }
 
-fn compare(key: u64, path: &PathBuf, count: usize, show: usize, tool: &str) -> Result<(), Box<dyn Error>> {
-    let addresses = draw(path, count)?;
-    let theirs = ask_tool(tool, path, &addresses)?;
+fn compare(
+    key: u64,
+    path: &PathBuf,
+    truth: &PathBuf,
+    count: usize,
+    show: usize,
+    tool: &str,
+) -> Result<(), Box<dyn Error>> {
+    let addresses = draw(truth, count)?;
+    let theirs = ask_tool(tool, truth, &addresses)?;
     let executable = Arc::new(Executable {
         key,
         content: Content::File(Arc::new(File::open(path)?)),

@@ -12,6 +12,7 @@ mod dwarf;
 mod elf;
 mod executable;
 mod frame;
+mod go;
 mod image;
 pub mod kernel;
 pub mod limits;

@@ -14,6 +14,7 @@ use crate::dwarf::{Context, DebugInformation, DwarfError, DwarfFile, Loaded};
 use crate::elf::{self, DecompressionBudget};
 use crate::executable::Executable;
 use crate::frame::{Frame, Frames};
+use crate::go::GoTable;
 use crate::image::Image;
 use crate::limits::{Deadline, TimeUp};
 use crate::mini;
@@ -38,6 +39,7 @@ pub(crate) struct Module {
     /// Symbols from elsewhere: mini debug information, the debug file.
     more_symbols: Vec<(Arc<Image>, SymbolIndex)>,
     debug: Option<DebugInformation>,
+    go: Option<GoTable>,
     texts: TextStore,
 }
 
@@ -64,13 +66,14 @@ impl Module {
                 None
             }
         };
+        let go = GoTable::load(&file, &image, deadline, setup.counters).map_err(|TimeUp| Failure::TimeLimit)?;
         if image.damaged() {
             return Err(Failure::Truncated);
         }
-        if symbols.is_empty() && more_symbols.is_empty() && debug.is_none() {
+        if symbols.is_empty() && more_symbols.is_empty() && debug.is_none() && go.is_none() {
             return Err(Failure::NoSymbols);
         }
-        Ok(Self { image: image.clone(), code, symbols, more_symbols, debug, texts: TextStore::default() })
+        Ok(Self { image: image.clone(), code, symbols, more_symbols, debug, go, texts: TextStore::default() })
     }
 
     /// Frames for each address (ascending, each once).
@@ -81,7 +84,7 @@ impl Module {
         setup: &Setup<'_>,
         deadline: &Deadline,
     ) -> Result<Vec<Frames>, Failure> {
-        let Self { image, code, symbols, more_symbols, debug, texts } = self;
+        let Self { image, code, symbols, more_symbols, debug, go, texts } = self;
         let Ok(file) = object::File::parse(&***image) else { return Err(Failure::NotElf) };
         let mut texts = Texts::new(texts, setup.demangle, setup.counters);
         let context = Context { executable, code, deadline, counters: setup.counters, inlined: setup.inlined };
@@ -99,6 +102,16 @@ impl Module {
             None => vec![Vec::new(); addresses.len()],
         };
         for (address, frames) in addresses.iter().zip(&mut described) {
+            if frames.is_empty()
+                && let Some(table) = &*go
+            {
+                *frames = table
+                    .frames(image, *address, setup.inlined, &mut texts, deadline)
+                    .map_err(|TimeUp| Failure::TimeLimit)?;
+                if !frames.is_empty() {
+                    continue;
+                }
+            }
             name_outermost(*address, frames, &file, symbols, more_symbols, &mut texts);
         }
         let damaged = image.damaged()

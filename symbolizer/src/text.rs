@@ -61,6 +61,12 @@ impl<'t> Texts<'t> {
         Frame { function, linkage_name, file: None, line: 0, column: 0, start_line }
     }
 
+    /// The same for a name that is not mangled.
+    pub(crate) fn plain_frame(&mut self, name: &[u8], start_line: u32) -> Frame {
+        let name = self.text(name);
+        Frame { function: name.clone(), linkage_name: name, file: None, line: 0, column: 0, start_line }
+    }
+
     fn display(&mut self, linkage_name: &Arc<str>) -> Arc<str> {
         if let Some(found) = self.store.names.get(linkage_name) {
             return found.clone();

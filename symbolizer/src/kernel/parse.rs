@@ -36,11 +36,23 @@ fn line(text: &[u8]) -> Option<Line<'_>> {
     (name.len() <= usize::from(u16::MAX)).then_some(Line { address, kind, name, module })
 }
 
-/// Better aliases are greater: strong before weak, global before local, fewer leading underscores, longer, first.
-fn rank(line: &Line<'_>, order: usize) -> (bool, bool, Reverse<usize>, usize, Reverse<usize>) {
+/// Better aliases are greater: functions before marks of the text's parts, this machine's system calls before those of 32-bit
+/// programs, strong before weak, global before local, fewer leading underscores, longer, first.
+fn rank(line: &Line<'_>, order: usize) -> (bool, bool, bool, bool, Reverse<usize>, usize, Reverse<usize>) {
+    let mark = ["_text", "_stext", "__pi__text", "_sinittext"].contains(&line.name)
+        || ["_text_start", "_text_end"].iter().any(|end| line.name.ends_with(end));
+    let compatibility = line.name.contains("__ia32_");
     let underscores = line.name.bytes().take_while(|byte| *byte == b'_').count();
     let weak = line.kind.eq_ignore_ascii_case(&b'w');
-    (!weak, line.kind.is_ascii_uppercase(), Reverse(underscores), line.name.len(), Reverse(order))
+    (
+        !mark,
+        !compatibility,
+        !weak,
+        line.kind.is_ascii_uppercase(),
+        Reverse(underscores),
+        line.name.len(),
+        Reverse(order),
+    )
 }
 
 /// Names that are data by their type letter are kept only to say where the function before them ends.
