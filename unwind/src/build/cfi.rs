@@ -10,14 +10,14 @@ use std::collections::HashMap;
 
 use super::bytes::Bytes;
 use super::elf::Code;
-use super::frame::{Frame, NO_REGISTER, Saved, column};
+use super::frame::Frame;
 use super::intern::{self, Interner};
 use super::limits::{BuildError, BuildStats, Limits};
+use super::pointer::{PointerFault, pointer, skip_pointer};
+use super::program::{Factors, Program, Step};
 use super::table::Functions;
 use crate::rule::dwarf;
 
-/// Deepest `DW_CFA_remember_state`; real code nests once.
-const MAX_REMEMBERED: usize = 32;
 /// CIEs kept; one more makes the file hostile or absurd, and FDEs that refer to it count as malformed.
 const MAX_CIES: usize = 1 << 18;
 
@@ -38,8 +38,7 @@ pub(crate) enum Format {
 /// A common information entry, and the state that its own program leaves.
 #[derive(Clone, Debug)]
 struct Cie<'a> {
-    code_factor: u64,
-    data_factor: i64,
+    factors: Factors,
     pointer_encoding: u8,
     has_augmentation_data: bool,
     is_signal: bool,
@@ -53,6 +52,15 @@ enum Fault {
     Malformed,
     Encoding,
     TooMuchWork,
+}
+
+impl From<PointerFault> for Fault {
+    fn from(fault: PointerFault) -> Self {
+        match fault {
+            PointerFault::Malformed => Fault::Malformed,
+            PointerFault::Encoding => Fault::Encoding,
+        }
+    }
 }
 
 /// Reads one section.
@@ -192,7 +200,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         let data = self.data.get(..entry.end).ok_or(Fault::Malformed)?;
         let mut bytes = Bytes::at(data, entry.body);
         let mut cie = Self::cie_header(&mut bytes).ok_or(Fault::Malformed)?;
-        let mut program = Program { bytes, cie: &cie, initial: Frame::EMPTY, pc: 0 };
+        let mut program = Program { bytes, factors: cie.factors, initial: Frame::EMPTY, pc: 0 };
         let mut frame = Frame::EMPTY;
         self.remembered.clear();
         // Initial instructions have no place to move on from.
@@ -227,8 +235,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             return None;
         }
         let mut cie = Cie {
-            code_factor,
-            data_factor,
+            factors: Factors { code: code_factor, data: data_factor, absolute_addresses: true },
             pointer_encoding: 0,
             has_augmentation_data: augmentation.first() == Some(&b'z'),
             is_signal: false,
@@ -244,7 +251,10 @@ impl<'a, 'b> Reader<'a, 'b> {
         bytes.take(length)?;
         for letter in augmentation.iter().skip(1) {
             match letter {
-                b'R' => cie.pointer_encoding = rest.u8()?,
+                b'R' => {
+                    cie.pointer_encoding = rest.u8()?;
+                    cie.factors.absolute_addresses = cie.pointer_encoding == 0;
+                }
                 b'L' => _ = rest.u8()?,
                 b'P' => {
                     let encoding = rest.u8()?;
@@ -306,7 +316,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             self.stats.rows_raw += 1;
             return Ok(Some((from, to)));
         }
-        let mut program = Program { bytes, cie, initial: cie.initial, pc: start };
+        let mut program = Program { bytes, factors: cie.factors, initial: cie.initial, pc: start };
         let mut frame = cie.initial;
         self.remembered.clear();
         let mut offset = from;
@@ -332,261 +342,4 @@ impl<'a, 'b> Reader<'a, 'b> {
             }
         }
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Step {
-    /// The pc has moved: the state until now was a row.
-    Row,
-    /// No more instructions.
-    End,
-}
-
-/// A call-frame program being run.
-struct Program<'a, 'c> {
-    bytes: Bytes<'a>,
-    cie: &'c Cie<'a>,
-    initial: Frame<'a>,
-    pc: u64,
-}
-
-impl<'a> Program<'a, '_> {
-    /// Runs until the pc moves or the program ends; `None` if it is malformed.
-    #[inline(always)]
-    fn step(&mut self, frame: &mut Frame<'a>, remembered: &mut Vec<Frame<'a>>) -> Option<Step> {
-        loop {
-            if self.bytes.is_empty() {
-                return Some(Step::End);
-            }
-            let operation = self.bytes.u8()?;
-            let low = u64::from(operation & 0x3f);
-            match operation >> 6 {
-                1 => return self.advance(low),
-                2 => {
-                    let offset = self.factored()?;
-                    set(frame, low, Saved::Offset(offset));
-                }
-                3 => self.restore(frame, low),
-                _ => match operation {
-                    // nop: all that follows an FDE is mostly these.
-                    0x00 => {}
-                    // set_loc
-                    0x01 => {
-                        let to = match self.cie.pointer_encoding {
-                            0 => self.bytes.u64()?,
-                            // Relative to a place that no compiler uses on this machine.
-                            _ => return None,
-                        };
-                        if to < self.pc {
-                            return None;
-                        }
-                        self.pc = to;
-                        return Some(Step::Row);
-                    }
-                    0x02 => {
-                        let delta = self.bytes.u8()?;
-                        return self.advance(delta.into());
-                    }
-                    0x03 => {
-                        let delta = self.bytes.u16()?;
-                        return self.advance(delta.into());
-                    }
-                    0x04 => {
-                        let delta = self.bytes.u32()?;
-                        return self.advance(delta.into());
-                    }
-                    _ => self.rare(operation, frame, remembered)?,
-                },
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn advance(&mut self, delta: u64) -> Option<Step> {
-        self.pc = self.pc.checked_add(delta.checked_mul(self.cie.code_factor)?)?;
-        Some(Step::Row)
-    }
-
-    #[inline(always)]
-    fn factored(&mut self) -> Option<i64> {
-        i64::try_from(self.bytes.uleb()?).ok()?.checked_mul(self.cie.data_factor)
-    }
-
-    fn factored_signed(&mut self) -> Option<i64> {
-        self.bytes.sleb()?.checked_mul(self.cie.data_factor)
-    }
-
-    fn block(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.bytes.uleb()?).ok()?;
-        self.bytes.take(length)
-    }
-
-    #[inline(always)]
-    fn restore(&self, frame: &mut Frame<'a>, register: u64) {
-        if let Some(column) = column(register) {
-            frame.saved[column] = self.initial.saved[column];
-        }
-    }
-
-    /// The instructions that say what holds, in the order of their numbers.
-    #[inline(always)]
-    fn rare(&mut self, operation: u8, frame: &mut Frame<'a>, remembered: &mut Vec<Frame<'a>>) -> Option<()> {
-        match operation {
-            // offset_extended
-            0x05 => {
-                let (register, offset) = (self.bytes.uleb()?, self.factored()?);
-                set(frame, register, Saved::Offset(offset));
-            }
-            // restore_extended
-            0x06 => {
-                let register = self.bytes.uleb()?;
-                self.restore(frame, register);
-            }
-            // undefined
-            0x07 => set(frame, self.bytes.uleb()?, Saved::Undefined),
-            // same_value
-            0x08 => set(frame, self.bytes.uleb()?, Saved::Same),
-            // register
-            0x09 => {
-                let (register, other) = (self.bytes.uleb()?, self.bytes.uleb()?);
-                set(frame, register, Saved::Register(u16::try_from(other).ok()?));
-            }
-            // remember_state
-            0x0a => {
-                if remembered.len() >= MAX_REMEMBERED {
-                    return None;
-                }
-                remembered.push(*frame);
-            }
-            // restore_state
-            0x0b => *frame = remembered.pop()?,
-            // def_cfa
-            0x0c => {
-                let (register, offset) = (self.bytes.uleb()?, self.bytes.uleb()?);
-                define(frame, register, i64::try_from(offset).ok()?)?;
-            }
-            // def_cfa_register
-            0x0d => {
-                if frame.cfa_register == NO_REGISTER {
-                    return None;
-                }
-                define(frame, self.bytes.uleb()?, frame.cfa_offset)?;
-            }
-            // def_cfa_offset
-            0x0e => {
-                if frame.cfa_register == NO_REGISTER {
-                    return None;
-                }
-                frame.cfa_offset = i64::try_from(self.bytes.uleb()?).ok()?;
-            }
-            // def_cfa_expression
-            0x0f => frame.cfa_expression = Some(self.block()?),
-            // expression
-            0x10 => {
-                let (register, expression) = (self.bytes.uleb()?, self.block()?);
-                set(frame, register, Saved::Expression(expression));
-            }
-            // offset_extended_sf
-            0x11 => {
-                let (register, offset) = (self.bytes.uleb()?, self.factored_signed()?);
-                set(frame, register, Saved::Offset(offset));
-            }
-            // def_cfa_sf
-            0x12 => {
-                let (register, offset) = (self.bytes.uleb()?, self.factored_signed()?);
-                define(frame, register, offset)?;
-            }
-            // def_cfa_offset_sf
-            0x13 => {
-                if frame.cfa_register == NO_REGISTER {
-                    return None;
-                }
-                frame.cfa_offset = self.factored_signed()?;
-            }
-            // val_offset
-            0x14 => {
-                let (register, offset) = (self.bytes.uleb()?, self.factored()?);
-                set(frame, register, Saved::ValueOffset(offset));
-            }
-            // val_offset_sf
-            0x15 => {
-                let (register, offset) = (self.bytes.uleb()?, self.factored_signed()?);
-                set(frame, register, Saved::ValueOffset(offset));
-            }
-            // val_expression
-            0x16 => {
-                let register = self.bytes.uleb()?;
-                self.block()?;
-                set(frame, register, Saved::ValueExpression);
-            }
-            // GNU_args_size
-            0x2e => _ = self.bytes.uleb()?,
-            // GNU_negative_offset_extended
-            0x2f => {
-                let (register, offset) = (self.bytes.uleb()?, self.factored()?.checked_neg()?);
-                set(frame, register, Saved::Offset(offset));
-            }
-            _ => return None,
-        }
-        Some(())
-    }
-}
-
-/// CFA = register + offset from here on.
-#[inline(always)]
-fn define(frame: &mut Frame<'_>, register: u64, offset: i64) -> Option<()> {
-    frame.cfa_register = u16::try_from(register).ok().filter(|register| *register != NO_REGISTER)?;
-    frame.cfa_offset = offset;
-    frame.cfa_expression = None;
-    Some(())
-}
-
-#[inline(always)]
-fn set<'a>(frame: &mut Frame<'a>, register: u64, saved: Saved<'a>) {
-    if let Some(column) = column(register) {
-        frame.saved[column] = saved;
-    }
-}
-
-/// `DW_EH_PE_omit`.
-const OMIT: u8 = 0xff;
-
-/// A pointer of any encoding; `section` is the address of the first byte of its section.
-pub(super) fn encoded_pointer(bytes: &mut Bytes<'_>, encoding: u8, section: u64) -> Option<u64> {
-    pointer(bytes, encoding, section).ok()
-}
-
-fn pointer(bytes: &mut Bytes<'_>, encoding: u8, section: u64) -> Result<u64, Fault> {
-    // Indirect pointers have to be read from the running process; text- and data-relative ones need bases that only the
-    // dynamic loader has.
-    let base = match encoding & 0xf0 {
-        0x00 => 0,
-        0x10 => section.wrapping_add(bytes.position() as u64),
-        _ => return Err(Fault::Encoding),
-    };
-    let value = match encoding & 0x0f {
-        0x00 | 0x04 | 0x0c => bytes.u64(),
-        0x01 => bytes.uleb(),
-        0x02 => bytes.u16().map(u64::from),
-        0x03 => bytes.u32().map(u64::from),
-        0x09 => bytes.sleb().map(i64::cast_unsigned),
-        0x0a => bytes.u16().map(|value| i64::from(value.cast_signed()).cast_unsigned()),
-        0x0b => bytes.u32().map(|value| i64::from(value.cast_signed()).cast_unsigned()),
-        _ => return Err(Fault::Encoding),
-    };
-    Ok(base.wrapping_add(value.ok_or(Fault::Malformed)?))
-}
-
-/// Skips the personality routine's pointer, whose value is of no interest.
-fn skip_pointer(bytes: &mut Bytes<'_>, encoding: u8) -> Option<()> {
-    if encoding == OMIT {
-        return Some(());
-    }
-    // Aligned pointers are padded to the address size from the section's start.
-    if encoding == 0x50 {
-        let padding = bytes.position().next_multiple_of(8) - bytes.position();
-        bytes.take(padding)?;
-        return bytes.u64().map(|_| ());
-    }
-    pointer(bytes, encoding & 0x0f, 0).ok().map(|_| ())
 }

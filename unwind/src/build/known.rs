@@ -198,6 +198,10 @@ fn entries(
     if let Some((address, end)) = entry.and_then(|address| Some((address, uncovered(address, ENTRY_BYTES)?))) {
         known.add(&[(address, END)], end)?;
     }
+    // Threads start in the C library; a program that is linked with one has its only start at the entry point.
+    if elf.needs_libraries() {
+        return Ok(());
+    }
     let mut found = Vec::new();
     elf.symbols(known.limits.symbols, stats, |name, address, size| {
         if ENTRY_SYMBOLS.contains(&name) && Some(address) != entry && size <= MAX_ENTRY_SYMBOL {

@@ -26,6 +26,8 @@ mod intern;
 mod known;
 mod limits;
 mod plan;
+mod pointer;
+mod program;
 mod rows;
 mod switches;
 mod table;

@@ -1,12 +1,13 @@
 //! [`rows_of_elf`]: which sources an executable has, and which of them wins where.
 
 use super::bytes::Bytes;
-use super::cfi::{Format, Reader, encoded_pointer};
+use super::cfi::{Format, Reader};
 use super::elf::{Code, Elf};
 use super::gopclntab;
 use super::intern::{GAP, Interner, UNSUPPORTED};
 use super::known::{Source, fill_known};
 use super::limits::{BuildError, BuildStats, Limits};
+use super::pointer::pointer;
 use super::table::{CompactRow, fill};
 use crate::rule::{Row, RowRule};
 
@@ -134,7 +135,7 @@ fn unnamed_eh_frame<'a>(elf: &Elf<'a>, limits: &Limits) -> Option<(u64, &'a [u8]
     }
     let encoding = bytes.u8()?;
     bytes.u16()?;
-    let address = encoded_pointer(&mut bytes, encoding, header)?;
+    let address = pointer(&mut bytes, encoding, header).ok()?;
     let data = elf.bytes_from(address);
     let length = data.len().min(usize::try_from(limits.section_bytes).unwrap_or(usize::MAX));
     data.get(..length).filter(|data| !data.is_empty()).map(|data| (address, data))
