@@ -73,7 +73,7 @@ pub(crate) fn check(arch: &str) -> Result<Comparison> {
         let (here, there) = (built.versions.replace('\n', ", "), versions.replace('\n', ", "));
         return Err(missing(format!("the tools that made the committed object ({there}); here are {here}")));
     }
-    let kept = paths::target().join("ebpf").join(file_name(arch));
+    let kept = folder().join(file_name(arch));
     fs::write(&kept, &built.bytes)?;
     let at = was.iter().zip(&built.bytes).position(|(a, b)| a != b).unwrap_or(was.len().min(built.bytes.len()));
     Ok(Comparison::Different(format!(
@@ -109,15 +109,8 @@ fn build(arch: &str) -> Result<Built> {
     let (llvm, llvm_version) = toolchain::llvm()?;
     let linker = toolchain::bpf_linker(&llvm)?;
 
-    let folder = paths::target().join("ebpf");
-    let mut cargo = rust.program("cargo");
-    cargo.current_dir(paths::root());
-    // For -Z build-std and the crate's unstable features on a stable compiler; for this one command only.
-    cargo.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", flags(arch, &rust, &linker)?);
-    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_BUILD_TARGET").env_remove("CARGO_INCREMENTAL");
-    cargo.args(["build", "--locked", "--package", "profiler-ebpf", "--profile", "bpf"]);
-    cargo.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core", "--target-dir"]).arg(&folder);
-    command::run(&mut cargo)?;
+    let folder = folder();
+    command::run(&mut cargo(&rust, "build", flags(arch, &rust, &linker)?))?;
 
     let stripped = folder.join("stripped.o");
     let mut objcopy = Command::new(llvm.join("bin/llvm-objcopy"));
@@ -134,6 +127,35 @@ fn build(arch: &str) -> Result<Built> {
         toolchain::BPF_LINKER,
     );
     Ok(Built { bytes, versions })
+}
+
+/// Clippy on the eBPF programs as they are compiled for BPF; on the host there is nothing of them to look at.
+///
+/// # Errors
+/// For any warning; [`crate::install::Missing`] without the tools.
+pub(crate) fn lint(arch: &str) -> Result<()> {
+    let rust = Toolchain::pinned()?;
+    rust.need_library_source()?;
+    rust.need_component("clippy", "bin/cargo-clippy")?;
+    // Nothing is linked.
+    let flags = flags(arch, &rust, Path::new("bpf-linker"))?;
+    command::run(cargo(&rust, "clippy", flags).args(["--", "-D", "warnings"]))
+}
+
+fn folder() -> PathBuf {
+    paths::target().join("ebpf")
+}
+
+/// Cargo for the eBPF crate and its target.
+fn cargo(rust: &Toolchain, word: &str, flags: OsString) -> Command {
+    let mut cargo = rust.program("cargo");
+    cargo.current_dir(paths::root());
+    // For -Z build-std and the crate's unstable features on a stable compiler; for this one command only.
+    cargo.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", flags);
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_BUILD_TARGET").env_remove("CARGO_INCREMENTAL");
+    cargo.args([word, "--locked", "--package", "profiler-ebpf", "--profile", "bpf"]);
+    cargo.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core", "--target-dir"]).arg(folder());
+    cargo
 }
 
 /// All flags, since the variable replaces those of every configuration file; separated by the byte 0x1f.

@@ -3,6 +3,7 @@
 //! A chore that lacks a tool installs it where that is allowed (see [`install`]) and otherwise says in one line what is
 //! missing. Nothing here is needed for `cargo build`: the eBPF object is committed.
 
+mod budget;
 mod command;
 mod ebpf;
 mod initramfs;
@@ -10,6 +11,7 @@ mod install;
 mod kernels;
 mod paths;
 mod qemu;
+mod test;
 mod toolchain;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +28,10 @@ struct Arguments {
 enum Chore {
     /// Build the eBPF object and write it, with the versions that made it, to profiler-ebpf/prebuilt/
     Ebpf(ebpf::Options),
+    /// Test everything that can be tested on this machine
+    Test(test::Options),
+    /// Compare the verifier's work per eBPF program with the committed budget
+    Budget(budget::Options),
     /// Download the kernels of the test matrix
     Kernels(kernels::Options),
     /// Run a command inside another kernel, in QEMU
@@ -35,6 +41,8 @@ enum Chore {
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Ebpf(options) => ebpf::run(&options),
+        Chore::Test(options) => test::run(&options),
+        Chore::Budget(options) => budget::run(&options),
         Chore::Kernels(options) => kernels::run(&options),
         Chore::Qemu(options) => qemu::run(&options),
     };

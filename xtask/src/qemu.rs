@@ -12,10 +12,12 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use std::{
+    cell::RefCell,
     fs::File,
     io::{BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
+    rc::Rc,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
@@ -65,6 +67,25 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
+    /// [`Programs::build`], once per run.
+    ///
+    /// # Errors
+    /// As there; a build that failed fails again.
+    pub(crate) fn shared() -> Result<Rc<Programs>> {
+        thread_local!(static SHARED: RefCell<Option<Rc<Programs>>> = const { RefCell::new(None) });
+        if let Some(built) = SHARED.with_borrow(Clone::clone) {
+            return Ok(built);
+        }
+        let built = Rc::new(Programs::build()?);
+        SHARED.set(Some(Rc::clone(&built)));
+        Ok(built)
+    }
+
+    /// The agent among them.
+    pub(crate) fn everflame(&self) -> Option<&Path> {
+        self.files.iter().find(|(name, _)| name == "bin/everflame").map(|(_, file)| file.as_path())
+    }
+
     /// Builds them: `everflame`, PID 1, the matrix test, the fixtures.
     ///
     /// # Errors
@@ -83,7 +104,10 @@ impl Programs {
             ("tests/matrix".to_owned(), folder.join("matrix")),
         ];
         for program in fixtures::static_programs() {
-            let built = program.build().map_err(|error| missing(error.to_string()))?;
+            let built = program.build().map_err(|error| match error {
+                fixtures::BuildError::NoCompiler(..) => missing(error.to_string()),
+                other => other.into(),
+            })?;
             files.push((format!("fixtures/{}", program.file_name()), built));
         }
         Ok(Programs { files })

@@ -107,6 +107,19 @@ impl Toolchain {
         self.rustup_add(&library, &["target", "add", target])
     }
 
+    /// A component of the toolchain, known by a file of it.
+    ///
+    /// # Errors
+    /// [`install::Missing`] without it and without rustup.
+    pub(crate) fn need_component(&self, name: &str, evidence: &str) -> Result<()> {
+        // Without rustup the toolchain may be spread over the system.
+        let program = Path::new(evidence).file_name().and_then(|name| name.to_str());
+        if program.is_some_and(|name| paths::find_program("rustup").is_none() && paths::find_program(name).is_some()) {
+            return Ok(());
+        }
+        self.rustup_add(&self.sysroot()?.join(evidence), &["component", "add", name])
+    }
+
     fn rustup_add(&self, evidence: &Path, words: &[&str]) -> Result<()> {
         if evidence.exists() {
             return Ok(());
