@@ -5,6 +5,7 @@ mod pprof_batch;
 
 use pprof_batch::{Builder, info, small_batch};
 use pprof_proto::{Label, Profile, validity};
+use profiler::ledger::Drop;
 use profiler::profile::pprof::{EncodeError, comment_pairs, decode, encode, to_gzip, to_raw};
 use profiler::profile::{Batch, LocationIndex, LocationKind, StackIndex};
 use unwind::end::{End, provenance};
@@ -60,14 +61,23 @@ fn the_head_says_what_was_measured_and_what_became_of_it() {
         (10_101_010, 1_700_000_000_000_000_000, 10_000_000_000)
     );
     let comments: Vec<String> = profile.comment.iter().map(|comment| text(&profile, *comment).to_owned()).collect();
+    // A reason that is new gets its own pair, without this test being told.
+    let dropped = |drop: &Drop| match drop {
+        Drop::RingFull => "dropped.ring_full=2".to_owned(),
+        Drop::Malformed => "dropped.malformed=1".to_owned(),
+        other => format!("dropped.{}=0", other.name()),
+    };
+    let dropped: Vec<String> = Drop::ALL.iter().map(dropped).collect();
     assert_eq!(
         comments,
         [
             concat!("everflame: version=", env!("CARGO_PKG_VERSION")),
             "sampling: hz=99 period_ns=10101010 cpus=2",
             "kernel: release=6.1.0-test",
-            "ledger: due=1980 recorded=5 idle=1970 own=0 filtered=0 dropped.ring_full=2 dropped.queue_full=0 \
-             dropped.malformed=1 undelivered=2 surplus=0",
+            &format!(
+                "ledger: due=1980 recorded=5 idle=1970 own=0 filtered=0 {} undelivered=2 surplus=0",
+                dropped.join(" ")
+            ),
             "ends: no_user=1 complete=2 truncated=1 bad_read=1",
         ]
     );

@@ -1,6 +1,6 @@
 //! A small batch built by hand, shared by the pprof tests.
 
-use profiler::ledger::Ledger;
+use profiler::ledger::{Drop, Ledger};
 use profiler::profile::pprof::ProfileInfo;
 use profiler::profile::{
     Batch, Function, FunctionIndex, Line, Location, LocationIndex, LocationKind, Mapping, MappingIndex, Process,
@@ -120,7 +120,9 @@ pub(crate) fn small_batch() -> Batch {
     builder.sample(server, 101, "worker", broken, End::BadRead, provenance::TABLE | provenance::FRAME_POINTER);
     builder.sample(server, 101, "worker", deep, End::Truncated, provenance::TABLE);
     builder.sample(thread, 7, "kworker/0:1", kernel_only, End::NoUser, 0);
-    builder.0.ledger = Ledger { due: 1_980, recorded: 5, idle: 1_970, dropped: [2, 0, 1], ..Ledger::default() };
+    builder.0.ledger = Ledger { due: 1_980, recorded: 5, idle: 1_970, ..Ledger::default() };
+    builder.0.ledger.dropped[Drop::RingFull as usize] = 2;
+    builder.0.ledger.dropped[Drop::Malformed as usize] = 1;
     builder.0.ledger.balance();
     builder.0
 }
