@@ -57,12 +57,12 @@ pub(super) fn facts(table: &StackTable) -> Vec<Fact> {
     facts.push(Fact::new("Samples", thousands(samples.iter().fold(0_u64, |sum, count| sum.saturating_add(*count)))));
     facts.extend(complete(table));
     facts.extend(named(table, &samples));
-    facts.extend(ledger(table));
     if let Some(pairs) = comment_pairs(&table.comments, "kernel")
         && let Some((_, release)) = pairs.iter().find(|(key, _)| *key == "release")
     {
         facts.push(Fact::new("Kernel", (*release).to_owned()));
     }
+    facts.extend(ledger(table));
     facts
 }
 

@@ -147,8 +147,8 @@ fn the_header_says_how_the_profile_was_measured() {
         ("Complete stacks", "75.00 %"),
         // 19 of 39: the inlined `parse` is no place of its own.
         ("Named frames", "48.7 %"),
-        ("Ledger", "40 due = 33 recorded + 4 idle + 1 dropped + 2 undelivered"),
         ("Kernel", "6.12.9"),
+        ("Ledger", "40 due = 33 recorded + 4 idle + 1 dropped + 2 undelivered"),
     ];
     assert_eq!(facts, expected.map(|(label, value)| (label.to_owned(), value.to_owned())));
 }

@@ -156,7 +156,7 @@ class App implements GraphEvents {
     this.root.classList.add("everflame");
     this.root.replaceChildren(
       makeHeader(this.profile, [this.themeButton, helpButton]),
-      element("main", {}, toolbar, filters, this.crumbs, this.stage, keys),
+      element("main", {}, toolbar, element("div", { class: "second" }, filters, this.crumbs), this.stage, keys),
       element("footer", { class: "bottom" }, this.details, this.legend, this.announcer),
       this.tooltip.root,
       this.help,

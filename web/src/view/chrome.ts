@@ -86,7 +86,7 @@ export function makeHelp(): HTMLDialogElement {
   const keys = KEYS.flatMap(([key, text]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, text)]);
   dialog.append(
     element("h2", { id: "everflame-help-title" }, "How to read and drive this page"),
-    element("p", {}, "Each box is a function; its width is its share of the CPU time, with everything that it called. Boxes next to each other are ordered by size, not by time."),
+    element("p", {}, "Each box is a function; its width is its share of the CPU time (or of another value, if the profile has more), with everything that it called. Boxes next to each other are ordered by size, not by time."),
     element("dl", { class: "keys" }, ...keys),
     element("p", {}, "The search finds text in names, or a regular expression with the .* button. Start with file: or mapping: to search source files or binaries instead."),
     button("Close", { class: "primary" }, () => dialog.close()),
