@@ -223,6 +223,10 @@ pub(crate) fn functions(
         };
         stats.go_functions += 1;
         let end = table.function(index + 1).map_or(start, |next| next.0);
+        if end == start {
+            stats.fdes_discarded += 1;
+            continue;
+        }
         let Some((from, to)) = code.offsets(start, end) else {
             stats.outside_code += 1;
             continue;

@@ -106,7 +106,8 @@ pub struct BuildStats {
     pub fdes_malformed: u64,
     /// FDEs and Go functions left out because they lie outside the executable segments.
     pub outside_code: u64,
-    /// FDEs left out because they start at 0 or have no length: the linker discarded their function.
+    /// FDEs left out because they start at 0 or have no length (the linker discarded their function), and Go functions without
+    /// code.
     pub fdes_discarded: u64,
     /// FDEs cut or left out because another one covers the same code.
     pub fdes_overlapping: u64,

@@ -33,7 +33,7 @@ pub struct Plan {
     rules: Vec<RowRule>,
 }
 
-/// Where the extents are: word addresses.
+/// Where the extents are: word addresses. They may be parts of one larger extent, as suits small executables.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement<'a> {
     /// [`Plan::page_table_words`] words.
