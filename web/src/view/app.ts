@@ -58,6 +58,7 @@ class App implements GraphEvents {
   private readonly listeners = new AbortController();
   private tableDue = false;
   private matchesDue = false;
+  private detailsDue = false;
 
   private readonly search = element("input", {
     type: "search", id: "everflame-search", placeholder: "Search functions", "aria-label": "Search functions", spellcheck: "false", autocomplete: "off",
@@ -101,9 +102,10 @@ class App implements GraphEvents {
     this.assemble();
     this.listen(dark);
     this.setTheme(this.theme, false);
-    this.rebuild();
-    this.setTableShown(root.clientWidth >= WIDE);
+    // The page's final shape comes before its first picture, so that the picture is made once.
     this.showView("graph");
+    this.setTableShown(root.clientWidth >= WIDE);
+    this.rebuild();
   }
 
   destroy(): void {
@@ -223,19 +225,20 @@ class App implements GraphEvents {
     this.main.setTree(this.tree, this.labels);
     this.refreshMatches();
     this.fillCrumbs();
-    this.fillDetails(this.main, 0, false);
+    this.detailsDue = true;
     this.refreshTableSoon();
   }
 
-  /** The table's sums take as long as everything else together: they wait until the graph is on the screen. */
+  /** The list's sums, and the values in other types, take as long as all else: they wait until the graph is on the screen. */
   private refreshTableSoon(): void {
     this.tableDue = true;
-    if (this.table.root.hidden) return;
     requestAnimationFrame(() => setTimeout(() => this.refreshTable()));
   }
 
   private refreshTable(): void {
-    if (this.listeners.signal.aborted || this.table.root.hidden) return;
+    if (this.listeners.signal.aborted) return;
+    if (this.detailsDue) this.fillDetails(this.active, this.active.selected, false);
+    if (this.table.root.hidden) return;
     if (this.matchesDue) {
       this.matchesDue = false;
       this.table.setMatches(this.matched);
@@ -409,6 +412,7 @@ class App implements GraphEvents {
   private fillDetails(graph: Graph, node: number, announce: boolean): void {
     const { tree } = graph;
     if (!tree) return;
+    this.detailsDue = false;
     const frame = tree.frame[node];
     const functionIndex = this.labels.functionOf(frame);
     const name = this.labels.name(frame);

@@ -220,20 +220,22 @@ export class Graph {
     for (let level = from; level <= to; level++) {
       const top = this.rowTop(level) - scroll;
       for (let box = layout.levels[level]; box < layout.levels[level + 1]; box++) {
-        this.drawBox(context, layout, box, top, level < layout.zoomLevel);
+        this.drawBox(context, layout, box, top, ratio, level < layout.zoomLevel);
       }
     }
     context.globalAlpha = 1;
     this.drawOutline(context, scroll);
   }
 
-  private drawBox(context: CanvasRenderingContext2D, layout: Layout, box: number, top: number, above: boolean): void {
+  private drawBox(context: CanvasRenderingContext2D, layout: Layout, box: number, top: number, ratio: number, above: boolean): void {
     const { palette, matches } = this;
     const tree = this.tree as ViewTree;
     const node = layout.node[box];
-    const x = layout.x[box];
     const width = layout.width[box];
-    const drawn = width > 3 ? width - 1 : width;
+    // Edges on whole pixels of the device: thousands of blurred ones look like a pattern that is not there.
+    const x = Math.round(layout.x[box] * ratio) / ratio;
+    const right = Math.round((layout.x[box] + width) * ratio) / ratio;
+    const drawn = Math.max(right - x - (width > 3 ? 1 : 0), 1 / ratio);
     if (node < 0) {
       context.globalAlpha = matches ? 0.4 : 0.7;
       context.fillStyle = palette.rest;

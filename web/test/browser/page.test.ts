@@ -148,9 +148,11 @@ test("a process, then one of its threads, can be chosen; groups are the first le
     const threads = page.getByLabel("Thread", { exact: true });
     assert.equal(await threads.isDisabled(), true);
     await processes.selectOption("0");
+    await settled(page);
     assert.deepEqual(await threads.locator("option").allInnerTexts(), ["All (2)", "worker (101) · 60.0 %", "server (100) · 40.0 %"]);
     assert.match(await page.locator(".details").innerText(), /757\.6 ms · 75 samples/);
     await threads.selectOption({ label: "worker (101) · 60.0 %" });
+    await settled(page);
     assert.match(await page.locator(".details").innerText(), /454\.5 ms · 45 samples/);
     await processes.selectOption("");
     assert.equal(await threads.isDisabled(), true);

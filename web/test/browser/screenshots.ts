@@ -1,5 +1,5 @@
-/** Pictures of the page, for looking at it and for the docs: `npm run screenshots -- <folder>`. */
-import { mkdirSync } from "node:fs";
+/** Pictures of the page, for looking at it and for the docs: `npm run screenshots -- <folder> [<page.html>]`. */
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { assemble, encodeMade, largeProfile } from "../generate.ts";
 import { Browser } from "./browser.ts";
@@ -7,7 +7,9 @@ import { Browser } from "./browser.ts";
 const folder = process.argv[3] ?? "screenshots";
 mkdirSync(folder, { recursive: true });
 const browser = await Browser.start();
-const address = browser.write("cpu.html", assemble(encodeMade({ ...largeProfile(3000), title: "node-7 · whole node" })));
+const given = process.argv[4];
+const html = given ? readFileSync(given, "utf8") : assemble(encodeMade({ ...largeProfile(3000), title: "node-7 · whole node" }));
+const address = browser.write("cpu.html", html);
 const shots: { name: string; width: number; height: number; dark?: boolean; view?: "callers" | "search" | "group" | "flame" | "zoom" | "help" }[] = [
   { name: "wide", width: 1280, height: 800 },
   { name: "wide-dark", width: 1280, height: 800, dark: true },
@@ -29,7 +31,7 @@ for (const { name, width, height, dark = false, view } of shots) {
     await page.locator(".pick").nth(3).click();
   }
   if (view === "search") await page.getByRole("searchbox").fill("compact");
-  if (view === "group") await page.getByLabel("Group").selectOption("process");
+  if (view === "group") await page.getByLabel("Group").selectOption("process").catch(() => console.error("no groups"));
   if (view === "flame") await page.getByRole("button", { name: "Flame", exact: true }).click();
   if (view === "zoom") {
     await page.locator(".main-pane .graph").click({ position: { x: 160, y: 200 } });
