@@ -1,8 +1,8 @@
 //! `cargo xtask budget`: what each eBPF program costs the kernel's verifier, against a committed budget.
 //!
 //! The verifier gives up at a million instructions and, earlier, at 8,192 pending jumps; a change that comes near should be
-//! seen here and not in the field. The counts come from the agent itself (`everflame verifier`, a hidden command that prints a
-//! line `PROGRAM COUNT` per program), loaded into this machine's kernel; they differ by a few hundred between kernels.
+//! seen here and not in the field. The counts are those that `everflame record --statistics` prints for this machine's kernel;
+//! they differ by a few hundred between kernels.
 
 use crate::{
     command,
@@ -67,21 +67,27 @@ fn measure() -> Result<Counts> {
     let mut build = Command::new("cargo");
     build.current_dir(paths::root()).args(["build", "--quiet", "--locked", "--package", "everflame", "--target-dir"]);
     command::run(build.arg(paths::target()))?;
+    let folder = tempfile::tempdir()?;
     let mut everflame = Command::new(paths::target().join("debug/everflame"));
-    let done = everflame.arg("verifier").output().with_context(|| command::shown(&everflame))?;
-    let (out, error) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    everflame.args(["record", "--statistics", "--duration", "100ms", "--output"]).arg(folder.path().join("x.folded"));
+    let done = everflame.output().with_context(|| command::shown(&everflame))?;
+    let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("\n");
     if !done.status.success() {
-        bail!("everflame verifier: {}: {}", done.status, error.trim_end());
+        bail!("everflame record: {}: {}", done.status, said.trim());
     }
-    let counts: Counts = out
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(name, count)| Some((name.to_owned(), count.trim().parse().ok()?)))
-        .collect();
+    let counts = counts_in(&said).context("everflame record --statistics did not print verified instructions")?;
     if counts.is_empty() {
         return Err(missing("verified instruction counts from this kernel (Linux 5.16 or newer)"));
     }
     Ok(counts)
+}
+
+/// The line `verified instructions: PROGRAM COUNT PROGRAM COUNT …`; a kernel that does not tell says `unknown`.
+fn counts_in(said: &str) -> Option<Counts> {
+    let line = said.lines().find_map(|line| line.strip_prefix("verified instructions:"))?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let pairs = words.chunks_exact(2).filter_map(|pair| Some((pair.first()?, pair.get(1)?)));
+    Some(pairs.filter_map(|(name, count)| Some(((*name).to_owned(), count.parse().ok()?))).collect())
 }
 
 /// What is wrong, one text per program.
@@ -136,6 +142,13 @@ mod tests {
         let measured = counts(&[("sample", 101), ("unwind", 200), ("new", 5)]);
         let expected = ["new has no budget", "sample takes 101 verified instructions of 100", "old is gone"];
         assert_eq!(compare(&measured, &budget), expected);
+    }
+
+    #[test]
+    fn counts_come_from_the_line_of_the_statistics_and_unknown_ones_are_left_out() {
+        let said = "top\n\nverified instructions: process_exec 12 sample 3456 unwind unknown\nother: 5 6\n";
+        assert_eq!(counts_in(said), Some(counts(&[("process_exec", 12), ("sample", 3456)])));
+        assert_eq!(counts_in("nothing"), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod budget;
 mod command;
 mod ebpf;
+mod fuzz;
 mod initramfs;
 mod install;
 mod kernels;
@@ -32,6 +33,8 @@ enum Chore {
     Test(test::Options),
     /// Compare the verifier's work per eBPF program with the committed budget
     Budget(budget::Options),
+    /// Feed the readers of hostile input with broken files
+    Fuzz(fuzz::Options),
     /// Download the kernels of the test matrix
     Kernels(kernels::Options),
     /// Run a command inside another kernel, in QEMU
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Chore::Ebpf(options) => ebpf::run(&options),
         Chore::Test(options) => test::run(&options),
         Chore::Budget(options) => budget::run(&options),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Kernels(options) => kernels::run(&options),
         Chore::Qemu(options) => qemu::run(&options),
     };

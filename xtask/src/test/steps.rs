@@ -2,7 +2,7 @@
 
 use super::Step;
 use crate::{
-    budget, command, ebpf,
+    budget, command, ebpf, fuzz,
     install::{self, missing},
     kernels, paths,
     qemu::{Machine, Programs},
@@ -37,6 +37,7 @@ pub(super) fn all() -> Vec<Step> {
         step("page-browser", "the flame-graph page in Chromium", page_in_browser),
         step("static", "static build against musl", static_build),
     ];
+    steps.push(step("fuzz", "each fuzz target for a few seconds", fuzz::briefly));
     for kernel in &kernels::KERNELS {
         steps.push(Step {
             name: format!("kernel-{}", kernel.name),

@@ -1,0 +1,14 @@
+//! `/proc/PID/maps`: the paths in it are the profiled process's choice.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use profiler::process::{Mappings, maps};
+
+fuzz_target!(|data: &[u8]| {
+    let mappings = Mappings::from_unsorted(maps::parse(data));
+    let mut end = 0;
+    for mapping in mappings.iter() {
+        assert!(mapping.start >= end && mapping.start < mapping.end, "in order, none empty, none over another");
+        end = mapping.end;
+    }
+});
