@@ -13,7 +13,7 @@
 //! | all others that write sp, and have a frame (`systemstack`, `asmcgocall`, `cgocallback`, `nanotime1`, `time.now`, …) | CFA = rbp + 16 |
 //! | the same without a frame (`systemstack` and `asmcgocall` before Go 1.21) | on the other stack CFA = rbp + 16, which is that of their caller: one frame is lost |
 //!
-//! Sampled programs (Go 1.21 and 1.26, stripped, with and without cgo callbacks; 16,000 stacks) end outermost in all cases but
+//! Sampled programs (Go 1.21 and 1.26, stripped, with and without cgo callbacks; 20,000 stacks) end outermost in all cases but
 //! one: while `gcAssistAlloc` waits on g0, another thread may move the goroutine's stack, and the rbp saved on g0 is stale
 //! until `systemstack` reloads it. Such a stack ends at an address that is no code.
 //!
