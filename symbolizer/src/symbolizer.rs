@@ -63,6 +63,9 @@ pub struct Request {
     pub addresses: Vec<u64>,
 }
 
+/// Stack of a worker, in bytes: twice what the deepest recursion (demangling) needs without optimization.
+const STACK: usize = 4 << 20;
+
 /// Jobs that may wait for one worker; more are refused and counted.
 const QUEUE: usize = 1024;
 
@@ -90,7 +93,10 @@ impl Symbolizer {
         for _ in 0..options.threads {
             let (sender, receiver) = sync_channel(QUEUE);
             let worker = Worker { options: options.clone(), memo: memo.clone(), counters: counters.clone() };
-            let thread = std::thread::Builder::new().name("symbolize".into()).spawn(move || worker.run(&receiver))?;
+            let thread = std::thread::Builder::new()
+                .name("symbolize".into())
+                .stack_size(STACK)
+                .spawn(move || worker.run(&receiver))?;
             workers.push((sender, thread));
         }
         Ok(Self { options, memo, counters, workers, empty: Frames::from([]) })

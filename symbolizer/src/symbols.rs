@@ -50,8 +50,8 @@ impl SymbolIndex {
         let executable: HashSet<SectionIndex> = file
             .sections()
             .filter(|section| {
-                let wanted = u64::from((constants::SHF_ALLOC | constants::SHF_EXECINSTR).0);
-                matches!(section.flags(), SectionFlags::Elf { sh_flags, .. } if u64::from(sh_flags.0) & wanted == wanted)
+                let wanted = (constants::SHF_ALLOC | constants::SHF_EXECINSTR).0;
+                matches!(section.flags(), SectionFlags::Elf { sh_flags, .. } if sh_flags.0 & wanted == wanted)
             })
             .map(|section| section.index())
             .collect();
@@ -114,7 +114,7 @@ impl SymbolIndex {
         let symbol = symbols.symbol_by_index(Index(number as usize)).ok()?;
         let covered = match symbol.size() {
             0 => same_section(file, &symbol, address),
-            size => address - symbol.address() < size,
+            size => address.wrapping_sub(symbol.address()) < size,
         };
         if !covered {
             return None;

@@ -23,6 +23,15 @@ impl TextStore {
     }
 }
 
+/// The longest prefix of at most `limit` bytes that does not split a character.
+pub(crate) fn prefix(text: &str, limit: usize) -> &str {
+    let mut end = limit.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// [`TextStore`] in use, with what demangling needs.
 pub(crate) struct Texts<'t> {
     store: &'t mut TextStore,

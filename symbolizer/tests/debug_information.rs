@@ -156,24 +156,18 @@ fn rust_closures_and_iterators_are_frames_of_their_own() {
 
 #[test]
 fn stripped_go_has_the_same_chains_as_with_debug_information() {
-    let go = if Path::new("/usr/local/go/bin/go").exists() { "/usr/local/go/bin/go" } else { "go" };
-    let input = source("inlined.go");
-    for options in [&[][..], &["-buildmode=pie"]] {
-        let directory = tempfile::tempdir().unwrap();
-        let (full, stripped) = (directory.path().join("full"), directory.path().join("stripped"));
-        let build = |flags: &'static str, output: &std::path::PathBuf| {
-            let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"build"];
-            arguments.extend(options.iter().map(|option| option as &dyn AsRef<std::ffi::OsStr>));
-            arguments.extend([&flags as &dyn AsRef<std::ffi::OsStr>, &"-o", output, &input]);
-            run(go, &arguments, directory.path())
-        };
-        if !build("-ldflags=", &full) || !build("-ldflags=-s -w", &stripped) {
+    for options in [&["-buildmode=exe"], &["-buildmode=pie"]] {
+        let (full, stripped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let Some(full) = fixture::compile_go(options, full.path()).map(|path| (path, full)) else { return };
+        let options = [&options[..], &["-ldflags=-s -w"]].concat();
+        let Some(stripped) = fixture::compile_go(&options, stripped.path()).map(|path| (path, stripped)) else {
             return;
-        }
-        let range = function(&full, "main.outer");
+        };
+        let (full, stripped) = (&full.0, &stripped.0);
+        let range = function(full, "main.outer");
         let symbolizer = symbolizer();
-        let with_dwarf = chains(&symbolizer, &executable(1, &full), range.clone());
-        let with_table = chains(&symbolizer, &executable(2, &stripped), range);
+        let with_dwarf = chains(&symbolizer, &executable(1, full), range.clone());
+        let with_table = chains(&symbolizer, &executable(2, stripped), range);
         for expected in [
             "main.outer inlined.go:14@14",
             "main.inner inlined.go:6@5 < main.middle inlined.go:10@9 < main.outer inlined.go:16@14",

@@ -73,8 +73,8 @@ fn agrees(table: &Table<'_>, words: &[u64; WORDS]) -> bool {
 /// In a program at fixed addresses, the words are in the file.
 fn plain(file: &object::File<'_>, image: &[u8], table: &Table<'_>, header: u64) -> Option<[u64; WORDS]> {
     for section in file.sections() {
-        let writable = u64::from(constants::SHF_WRITE.0);
-        let data = matches!(section.flags(), SectionFlags::Elf { sh_flags, .. } if u64::from(sh_flags.0) & writable != 0)
+        let writable = constants::SHF_WRITE.0;
+        let data = matches!(section.flags(), SectionFlags::Elf { sh_flags, .. } if sh_flags.0 & writable != 0)
             && section.kind() != SectionKind::UninitializedData;
         let Some((offset, size)) = section.file_range().filter(|_| data) else { continue };
         let Some(bytes) = image.get(offset as usize..).and_then(|bytes| bytes.get(..size as usize)) else { continue };

@@ -175,7 +175,7 @@ impl<'a> Table<'a> {
     pub(crate) fn function_at(&self, text: u64, number: u64) -> Option<Function<'a>> {
         let base = self.base(text);
         let (entry, place) = self.entry(number)?;
-        let (end, _) = self.entry(number + 1)?;
+        let (end, _) = self.entry(number + 1).filter(|(end, _)| *end >= entry)?;
         let record = self.records.get(usize::try_from(place).ok()?..)?;
         // From here on all versions look alike: the entry is 8 bytes in 1.16, 4 later.
         let record = record.get(if self.version == Version::Go116 { 8 } else { 4 }..)?;

@@ -8,6 +8,8 @@ mod parse;
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::text::prefix;
+
 /// What sort of kernel code a symbol is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KernelKind {
@@ -177,7 +179,7 @@ impl KernelSymbols {
             self.counts.dynamic_refused += 1;
             return;
         }
-        let name = name.get(..name.floor_char_boundary(usize::from(u16::MAX))).unwrap_or_default().to_owned();
+        let name = prefix(name, usize::from(u16::MAX)).to_owned();
         self.dynamic.insert(address, Dynamic { length, name, kind });
     }
 

@@ -7,6 +7,8 @@ pub mod locate;
 
 use std::collections::BTreeMap;
 
+use crate::text::prefix;
+
 /// Bounds on what a map may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerfMapLimits {
@@ -65,7 +67,7 @@ fn number(word: &[u8]) -> Option<u64> {
 
 /// Start, end and name.
 fn line(text: &[u8]) -> Option<(u64, u64, &[u8])> {
-    let mut parts = text.trim_ascii().splitn(3, |byte| byte.is_ascii_whitespace());
+    let mut parts = text.trim_ascii().splitn(3, u8::is_ascii_whitespace);
     let start = number(parts.next()?)?;
     let size = number(parts.next()?)?;
     let name = parts.next()?.trim_ascii();
@@ -101,7 +103,7 @@ impl PerfMap {
 
     fn take(&mut self, start: u64, end: u64, name: &[u8], count: usize, limits: PerfMapLimits) -> Option<Function> {
         let text = String::from_utf8_lossy(name);
-        let cut = text.floor_char_boundary(limits.name);
+        let cut = prefix(&text, limits.name).len();
         // A cut of an older function can make two of it.
         if count + 2 > limits.functions || self.names.len() + cut > limits.name_bytes {
             self.counts.refused += 1;
