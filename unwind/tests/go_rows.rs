@@ -289,6 +289,31 @@ fn each_version_of_the_table_is_read() {
 }
 
 #[test]
+fn a_table_inside_another_section_is_found_by_its_magic() {
+    let table = table(&VERSIONS[2], &[("main.main", 0, 32, &DELTAS)]);
+    // A program that reads such tables holds the magic as well: a table of no functions comes first.
+    let mut data = [0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8].to_vec();
+    data.resize(128, 0);
+    data.extend(&table);
+    let sections = |mark| {
+        [
+            Section { name: ".text", address: TEXT, bytes: &[0xcc; 64], executable: true },
+            Section { name: mark, address: 0x2000, bytes: b"\xff Go buildinf:", executable: false },
+            Section { name: ".data.rel.ro", address: TABLE, bytes: &data, executable: false },
+        ]
+    };
+    let file = |sections: &[Section<'_>]| {
+        File { entry: 0, sections, with_section_headers: true, eh_frame_header: None }.bytes()
+    };
+    let found = rows(&file(&sections(".go.buildinfo")));
+    assert_eq!(found.lookup(TEXT + 4), sp(32, 2));
+    // Files of other languages are not searched.
+    let other = rows_of_elf(&file(&sections(".rodata")), &Limits::default()).expect("the file is sound");
+    assert!(!other.is_go);
+    assert!(other.is_empty());
+}
+
+#[test]
 fn switches_without_a_frame_lead_through_that_of_their_caller() {
     // As systemstack before Go 1.21: mov 0x38(%rdx), %rsp; call; mov 0x38(%rax), %rsp; ret
     let mut code = vec![0x90; 64];

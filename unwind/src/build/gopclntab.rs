@@ -65,6 +65,8 @@ const MAX_SWITCH_CHANGES: usize = 256;
 const MAX_SWITCH_BYTES: usize = 4096;
 /// Most places that are tried as the linker's module data.
 const MAX_MODULES: usize = 16;
+/// Most places that are tried as a table, where no section names it.
+const MAX_CANDIDATES: usize = 16;
 
 /// A parsed header.
 struct Table<'a> {
@@ -78,24 +80,39 @@ struct Table<'a> {
     text: u64,
 }
 
-/// Where the file has a table, and its bytes up to the end of its section or segment.
-fn find<'a>(elf: &Elf<'a>, limits: &Limits) -> Option<(u64, &'a [u8])> {
-    if elf.has_sections() {
-        let section = SECTIONS.iter().find_map(|name| elf.section(name))?;
-        return Some((
-            section.address,
-            elf.bytes_between(section.address, section.address.saturating_add(section.size)),
-        ));
+/// Sections that say that a file was made by Go's linker.
+const MARKS: [&str; 2] = [".go.buildinfo", ".note.go.buildid"];
+
+/// The file's table, parsed; `None` if it has none, `Some(None)` if it can't be read.
+fn find<'a>(elf: &Elf<'a>, code: &Code, limits: &Limits) -> Option<Option<Table<'a>>> {
+    if let Some(section) = SECTIONS.iter().find_map(|name| elf.section(name)) {
+        let data = elf.bytes_between(section.address, section.address.saturating_add(section.size));
+        return Some(Table::parse(elf, code, section.address, data, limits));
     }
-    // Without section headers by its magic, at a multiple of 8 as the linker places it.
-    elf.loaded(limits.section_bytes).find_map(|(address, bytes)| {
+    if elf.has_sections() && !MARKS.iter().any(|name| elf.section(name).is_some()) {
+        return None;
+    }
+    // No section headers, or a linker that has put the section into another (`.data.rel.ro` of position-independent files):
+    // by its magic, at a multiple of 8 as it is placed.
+    let candidates = elf.loaded(limits.section_bytes).flat_map(|(address, bytes)| {
         let skipped = address.next_multiple_of(8) - address;
-        let aligned = bytes.get(skipped as usize..)?;
-        let index = aligned
+        let aligned = bytes.get(skipped as usize..).unwrap_or_default();
+        let found = aligned
             .chunks_exact(8)
-            .position(|word| matches!(word, [0xf0 | 0xf1 | 0xfa, 0xff, 0xff, 0xff, 0, 0, 1, 8]))?;
-        Some((address + skipped + index as u64 * 8, aligned.get(index * 8..)?))
-    })
+            .enumerate()
+            .filter(|(_, word)| matches!(word, [0xf0 | 0xf1 | 0xfa, 0xff, 0xff, 0xff, 0, 0, 1, 8]));
+        found
+            .map(move |(index, _)| (address + skipped + index as u64 * 8, aligned.get(index * 8..).unwrap_or_default()))
+    });
+    // Code that looks for the magic holds it as well.
+    let mut any = None;
+    for (address, data) in candidates.take(MAX_CANDIDATES) {
+        any = Some(Table::parse(elf, code, address, data, limits).filter(|table| table.function(0).is_some()));
+        if let Some(Some(_)) = any {
+            break;
+        }
+    }
+    any
 }
 
 impl<'a> Table<'a> {
@@ -207,14 +224,14 @@ pub(crate) fn functions(
     limits: &Limits,
     stats: &mut BuildStats,
 ) -> Result<Option<Functions>, BuildError> {
-    let Some((address, data)) = find(elf, limits) else { return Ok(None) };
-    let Some(table) = Table::parse(elf, code, address, data, limits) else {
+    let Some(found) = find(elf, code, limits) else { return Ok(None) };
+    let Some(table) = found else {
         stats.go_tables_refused += 1;
         return Ok(None);
     };
     let mut functions = Functions::default();
     // pcsp tables are shared between functions, so their steps are not bounded by the section's size alone.
-    let mut budget = data.len() as u64 * 16;
+    let mut budget = table.pcsp.len() as u64 * 16;
     for index in 0..table.count {
         let Some((start, record)) = table.function(index) else {
             // The count goes beyond the table.

@@ -125,6 +125,22 @@ const MUSL_CLONE_RETURN: u64 = 56;
 /// `syscall`.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
+/// Where the syscall instructions are. Most code has none: a first look at 64 bytes at once, which compilers make vector code
+/// of, passes over it.
+fn syscalls(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    const BLOCK: usize = 64;
+    (0..bytes.len()).step_by(BLOCK).flat_map(move |start| {
+        let end = bytes.len().min(start + BLOCK);
+        let block = bytes.get(start..end).unwrap_or_default();
+        let next = bytes.get(start + 1..bytes.len().min(end + 1)).unwrap_or_default();
+        let pairs = || block.iter().zip(next);
+        let any =
+            pairs().fold(0, |any, (one, other)| any | (u8::from(*one == SYSCALL[0]) & u8::from(*other == SYSCALL[1])));
+        let found = pairs().take(if any == 0 { 0 } else { BLOCK }).enumerate();
+        found.filter(|(_, (one, other))| [**one, **other] == SYSCALL).map(move |(index, _)| start + index)
+    })
+}
+
 /// Searches the gaps for code that is known by its bytes: where a C library's own code is, not in what is linked with one.
 fn patterns(
     rows: &[CompactRow],
@@ -150,7 +166,7 @@ fn patterns(
             stats.bytes_not_searched += u64::from(to - from) - searched;
             let address = code.base + u64::from(from);
             let bytes = elf.bytes_between(address, address + searched);
-            for (index, _) in bytes.windows(2).enumerate().filter(|(_, window)| *window == SYSCALL) {
+            for index in syscalls(bytes) {
                 let before = bytes.get(..index).unwrap_or_default();
                 let length = [&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0][..], &[0xb8, 0x0f, 0, 0, 0]]
                     .into_iter()
