@@ -149,10 +149,10 @@ const FACTS: Fact[] = [
   { label: "Started", value: "2026-03-02 09:41:07 UTC" },
   { label: "Duration", value: "60.0 s" },
   { label: "Rate", value: "99 Hz on 8 CPUs" },
-  { label: "Samples", value: "21,482" },
+  { label: "Samples", value: "21 482" },
   { label: "Complete stacks", value: "99.4 %" },
   { label: "Named frames", value: "98.7 %" },
-  { label: "Ledger", value: "47,520 due = 21,482 recorded + 26,031 idle + 7 undelivered", detail: "What became of every hit of the sampling timer" },
+  { label: "Ledger", value: "47 520 due = 21 482 recorded + 26 031 idle + 0 dropped + 7 undelivered", detail: "What became of every hit of the sampling timer" },
   { label: "Kernel", value: "6.12.9 x86_64" },
 ];
 

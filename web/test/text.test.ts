@@ -9,10 +9,10 @@ test("values have a unit that gives a short number", () => {
     [1_500, "nanoseconds", "1.50 µs"],
     [123_456_789, "nanoseconds", "123.5 ms"],
     [76_800_000_000, "nanoseconds", "76.80 s"],
-    [7_200_000_000_000, "nanoseconds", "7,200 s"],
+    [7_200_000_000_000, "nanoseconds", "7\u00a0200 s"],
     [2_500, "microseconds", "2.50 ms"],
     [1_536, "bytes", "1.50 KiB"],
-    [12_345, "count", "12,345"],
+    [12_345, "count", "12\u00a0345"],
     [3, "bananas", "3 bananas"],
   ];
   for (const [value, unit, text] of cases) assert.equal(formatValue(value, unit), text);

@@ -54,7 +54,10 @@ pub(super) fn facts(table: &StackTable) -> Vec<Fact> {
         facts.push(Fact::new("Rate", format!("{hz} Hz on {cpus} {unit}")));
     }
     let samples = sample_counts(table);
-    facts.push(Fact::new("Samples", thousands(samples.iter().fold(0_u64, |sum, count| sum.saturating_add(*count)))));
+    if counted(table).is_some() {
+        facts
+            .push(Fact::new("Samples", thousands(samples.iter().fold(0_u64, |sum, count| sum.saturating_add(*count)))));
+    }
     facts.extend(complete(table));
     facts.extend(named(table, &samples));
     if let Some(pairs) = comment_pairs(&table.comments, "kernel")
@@ -88,9 +91,14 @@ impl<'text> Numbers<'text> {
     }
 }
 
-/// How many samples each row of the table stands for.
+/// Which sample type counts samples; a heap profile has none.
+fn counted(table: &StackTable) -> Option<usize> {
+    table.sample_types.iter().position(|known| known.name == "samples" && known.unit == "count")
+}
+
+/// How many samples each row of the table stands for; 1 if the profile does not say.
 fn sample_counts(table: &StackTable) -> Vec<u64> {
-    let counted = table.sample_types.iter().position(|known| known.name == "samples" && known.unit == "count");
+    let counted = counted(table);
     let count = |values: &[i64]| counted.and_then(|index| values.get(index)).map_or(1, |value| (*value).max(0) as u64);
     table.samples.iter().map(|sample| count(&sample.values)).collect()
 }

@@ -16,7 +16,7 @@ import { Graph, type GraphEvents, type Orientation } from "./graph.ts";
 import { Labels, typedValue } from "./labels.ts";
 import { PALETTES } from "./palette.ts";
 import { FunctionTable } from "./table.ts";
-import { formatShare, formatValue, printable } from "./text.ts";
+import { formatCount, formatShare, formatValue, printable } from "./text.ts";
 import { Tooltip } from "./tooltip.ts";
 
 /** Which picture is shown. */
@@ -177,7 +177,7 @@ class App implements GraphEvents {
       value: String(index),
       label: `${printable(processLabel(process))} · ${formatShare(process.totals[this.choice.type], whole)}`,
     }));
-    const all = { value: "", label: `All (${processes.length.toLocaleString("en-US")})` };
+    const all = { value: "", label: `All (${formatCount(processes.length)})` };
     fillSelect(this.processSelect, [all, ...options], this.choice.process === null ? "" : String(this.choice.process));
   }
 
@@ -188,7 +188,7 @@ class App implements GraphEvents {
       value: String(owner),
       label: `${printable(threadLabel(this.profile, owner))} · ${formatShare(totals[owner], process?.totals[this.choice.type] ?? 0)}`,
     }));
-    const all = { value: "", label: process ? `All (${options.length.toLocaleString("en-US")})` : "All" };
+    const all = { value: "", label: process ? `All (${formatCount(options.length)})` : "All" };
     fillSelect(this.threadSelect, [all, ...options], this.choice.thread === null ? "" : String(this.choice.thread));
     this.threadSelect.disabled = process === null;
   }

@@ -235,7 +235,8 @@ export class Graph {
     // Edges on whole pixels of the device: thousands of blurred ones look like a pattern that is not there.
     const x = Math.round(layout.x[box] * ratio) / ratio;
     const right = Math.round((layout.x[box] + width) * ratio) / ratio;
-    const drawn = Math.max(right - x - (width > 3 ? 1 : 0), 1 / ratio);
+    // Without a gap, many small ones would look like one large one.
+    const drawn = Math.max(right - x - (right - x >= 2 ? 1 : 0), 1 / ratio);
     if (node < 0) {
       context.globalAlpha = matches ? 0.4 : 0.7;
       context.fillStyle = palette.rest;

@@ -72,7 +72,12 @@ export class Labels {
   values(tree: ViewTree, column: "self" | "total", node: number): string {
     const { sampleTypes } = this.profile;
     const order = [tree.type, ...sampleTypes.map((_, type) => type).filter((type) => type !== tree.type)];
-    const parts = order.map((type) => typedValue(tree.values(type)[column][node], sampleTypes[type]));
+    const parts = order.map((type) => {
+      const value = typedValue(tree.values(type)[column][node], sampleTypes[type]);
+      const { name, unit } = sampleTypes[type];
+      const alone = unit === "count" || sampleTypes.every((other, index) => index === type || other.unit !== unit);
+      return alone ? value : `${value} ${printable(name)}`;
+    });
     return [formatShare(tree[column][node], tree.total[0]), ...parts].join(" · ");
   }
 }

@@ -7,7 +7,7 @@ import type { FunctionTotals } from "../model/totals.ts";
 import { button, element } from "./dom.ts";
 import type { Labels } from "./labels.ts";
 import { paintOf, type Palette } from "./palette.ts";
-import { formatShare, formatValue } from "./text.ts";
+import { formatCount, formatShare, formatValue } from "./text.ts";
 
 type SortKey = "self" | "total" | "name";
 
@@ -16,7 +16,7 @@ const PAGE = 100;
 export class FunctionTable {
   readonly root: HTMLElement;
   private readonly body = element("tbody");
-  private readonly caption = element("p", { class: "table-caption", role: "status" });
+  private readonly caption = element("p", { class: "table-caption", role: "status" }, "Adding up…");
   private readonly more: HTMLButtonElement;
   private readonly heads = new Map<SortKey, HTMLTableCellElement>();
   private sort: { key: SortKey; descending: boolean } = { key: "self", descending: true };
@@ -33,7 +33,7 @@ export class FunctionTable {
       return cell;
     };
     const heads = [head("self", "Self"), head("total", "Total"), head("name", "Function")];
-    this.more = button("Show more", { class: "more" }, () => this.addPage());
+    this.more = button("Show more", { class: "more", hidden: true }, () => this.addPage());
     this.root = element(
       "section",
       { class: "functions", "aria-label": "Functions" },
@@ -101,7 +101,7 @@ export class FunctionTable {
     for (const [each, cell] of this.heads) {
       cell.setAttribute("aria-sort", each !== key ? "none" : descending ? "descending" : "ascending");
     }
-    this.caption.textContent = `${order.length.toLocaleString("en-US")} function${order.length === 1 ? "" : "s"}${this.matched ? " found" : ""}`;
+    this.caption.textContent = `${formatCount(order.length)} function${order.length === 1 ? "" : "s"}${this.matched ? " found" : ""}`;
   }
 
   private addPage(): void {
@@ -134,6 +134,6 @@ export class FunctionTable {
     }
     this.body.append(...rows);
     this.more.hidden = this.shown >= this.order.length;
-    this.more.textContent = `Show ${Math.min(PAGE, this.order.length - this.shown)} more of ${(this.order.length - this.shown).toLocaleString("en-US")}`;
+    this.more.textContent = `Show ${Math.min(PAGE, this.order.length - this.shown)} more of ${formatCount(this.order.length - this.shown)}`;
   }
 }

@@ -4,9 +4,17 @@
  * Constraint: names come from other people's programs. Control and direction characters are shown as symbols, never passed on.
  */
 
-const COUNT = new Intl.NumberFormat("en-US");
+/** `12 345`, as the profiler itself writes it, with spaces at which no line is broken. */
+export function formatCount(value: number): string {
+  return grouped(value, 0);
+}
 
-/** `1.234 s`, `12,345`, `1.5 MiB`: a value in its unit. */
+function grouped(value: number, digits: number): string {
+  const text = value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return text.replaceAll(",", "\u00a0");
+}
+
+/** `1.23 s`, `12 345`, `1.50 MiB`: a value in its unit. */
 export function formatValue(value: number, unit: string): string {
   switch (unit) {
     case "nanoseconds":
@@ -17,9 +25,9 @@ export function formatValue(value: number, unit: string): string {
       return scaled(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]);
     case "count":
     case "":
-      return COUNT.format(value);
+      return formatCount(value);
     default:
-      return `${COUNT.format(value)} ${unit}`;
+      return `${formatCount(value)} ${unit}`;
   }
 }
 
@@ -30,7 +38,7 @@ function scaled(value: number, step: number, units: string[]): string {
     index++;
   }
   const digits = index === 0 || value >= 1000 ? 0 : value >= 100 ? 1 : 2;
-  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }) + units[index];
+  return grouped(value, digits) + units[index];
 }
 
 /** `12.3 %`, with more digits for small shares and `0 %` only for nothing. */

@@ -2,6 +2,7 @@
 import type { ViewTree } from "../model/tree.ts";
 import { element } from "./dom.ts";
 import type { Labels } from "./labels.ts";
+import { formatCount } from "./text.ts";
 
 export class Tooltip {
   readonly root = element("div", { class: "tooltip", "aria-hidden": "true", hidden: true });
@@ -33,5 +34,5 @@ export function restTitle(tree: ViewTree, node: number): string {
   const end = tree.parent[node] + tree.size[tree.parent[node]];
   let count = 0;
   for (let each = node; each < end; each += tree.size[each]) count++;
-  return `${count.toLocaleString("en-US")} more, too narrow to show`;
+  return `${formatCount(count)} more, too narrow to show`;
 }

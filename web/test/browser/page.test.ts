@@ -67,7 +67,7 @@ test("the header shows the profile's facts", async () => {
     assert.equal(await page.getByRole("heading", { level: 1 }).innerText(), "node-7");
     const facts = await page.locator(".fact").allInnerTexts();
     assert.equal(facts.length, 8);
-    assert.match(facts[6], /Ledger\n47,520 due = 21,482 recorded/);
+    assert.match(facts[6], /Ledger\n47 520 due = 21 482 recorded/);
   });
 });
 
