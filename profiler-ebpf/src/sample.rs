@@ -6,8 +6,8 @@
 
 use aya_ebpf::{
     EbpfContext,
+    bindings::bpf_perf_event_data,
     helpers::{self, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_user},
-    macros::perf_event,
     programs::PerfEventContext,
 };
 use profiler_common::{
@@ -88,8 +88,15 @@ impl RuleCache for PerCpuCache {
     }
 }
 
-#[perf_event]
-pub fn sample(ctx: PerfEventContext) -> u32 {
+/// Entry point. Not `aya_ebpf::macros::perf_event`: that macro throws the return value away, and ours is a gate.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "perf_event")]
+pub fn sample(ctx: *mut bpf_perf_event_data) -> u32 {
+    take_sample(PerfEventContext::new(ctx))
+}
+
+#[inline(always)]
+fn take_sample(ctx: PerfEventContext) -> u32 {
     let started = unsafe { bpf_ktime_get_ns() };
     count(Counter::Hits);
     let id = bpf_get_current_pid_tgid();
@@ -184,9 +191,16 @@ pub fn sample(ctx: PerfEventContext) -> u32 {
     submit(scratch, End::Aborted)
 }
 
+/// Entry point of the continuation.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "perf_event")]
+pub fn unwind(ctx: *mut bpf_perf_event_data) -> u32 {
+    go_on(PerfEventContext::new(ctx))
+}
+
 /// Walks `FRAMES_PER_RUN` frames, then goes on in itself.
-#[perf_event]
-pub fn unwind(ctx: PerfEventContext) -> u32 {
+#[inline(always)]
+fn go_on(ctx: PerfEventContext) -> u32 {
     let Some(pointer) = SCRATCH.get_ptr_mut(0) else {
         return 0;
     };

@@ -9,7 +9,9 @@
 pub enum Drop {
     /// The BPF ring was full.
     RingFull,
-    /// The agent's own queue was full.
+    /// A CPU's scratch memory could not be had.
+    NoScratch,
+    /// The agent's own queue or batch was full.
     QueueFull,
     /// A record that could not be decoded.
     Malformed,
@@ -17,12 +19,13 @@ pub enum Drop {
 
 impl Drop {
     /// Every reason.
-    pub const ALL: [Drop; 3] = [Drop::RingFull, Drop::QueueFull, Drop::Malformed];
+    pub const ALL: [Drop; 4] = [Drop::RingFull, Drop::NoScratch, Drop::QueueFull, Drop::Malformed];
 
     /// The name used in counters and reports.
     pub fn name(self) -> &'static str {
         match self {
             Drop::RingFull => "ring_full",
+            Drop::NoScratch => "no_scratch",
             Drop::QueueFull => "queue_full",
             Drop::Malformed => "malformed",
         }
@@ -75,7 +78,7 @@ mod tests {
 
     #[test]
     fn balance_puts_the_difference_on_the_side_where_it_belongs() {
-        let mut short = Ledger { due: 100, recorded: 60, idle: 30, dropped: [2, 0, 1], ..Ledger::default() };
+        let mut short = Ledger { due: 100, recorded: 60, idle: 30, dropped: [2, 0, 0, 1], ..Ledger::default() };
         short.balance();
         assert_eq!((short.undelivered, short.surplus), (7, 0));
 

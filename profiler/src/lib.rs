@@ -1,5 +1,7 @@
 //! Everflame as a library; `main.rs` is a thin rim around it.
 
+pub mod cli;
+pub mod engine;
 pub mod ledger;
 pub mod output;
 pub mod page;

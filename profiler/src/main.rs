@@ -1,2 +1,7 @@
-//! The binary `everflame`.
-fn main() {}
+//! The binary `everflame`: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    profiler::cli::run()
+}

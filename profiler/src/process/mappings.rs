@@ -6,6 +6,9 @@ use std::sync::Arc;
 /// Most executable mappings that are kept for a process; what `tables` can hold. More are counted.
 pub const MAX_MAPPINGS: usize = 16384;
 
+/// Top of the user half of the address space, with 5-level paging.
+const MAX_USER_ADDRESS: u64 = 1 << 56;
+
 /// What is behind a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backing {
@@ -73,7 +76,8 @@ impl Mappings {
 
     /// Adds a mapping; what it covers of others is cut away. False if there are too many.
     pub fn insert(&mut self, new: Mapping) -> bool {
-        if new.end <= new.start {
+        // The vsyscall page lies in the kernel's half, and searches compare by subtraction: both sides must be below 2⁶³.
+        if new.end <= new.start || new.end > MAX_USER_ADDRESS {
             return true;
         }
         let from = self.sorted.partition_point(|old| old.end <= new.start);

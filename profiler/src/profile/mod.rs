@@ -4,8 +4,10 @@
 //! files, sockets or BPF.
 
 mod batch;
+mod builder;
 pub mod pprof;
 
+pub use builder::{BatchBuilder, MAX_STACKS};
 pub use batch::{
     Batch, Function, FunctionIndex, Line, Location, LocationIndex, LocationKind, Mapping, MappingIndex, Process,
     ProcessIndex, Sample, Stack, StackIndex, StringIndex, StringTable,

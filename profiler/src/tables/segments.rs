@@ -109,6 +109,9 @@ impl Slab for Segments {
 pub struct LocalSegment(Box<Segment>);
 
 impl LocalSegment {
+    /// Word address of what was placed.
+    pub const BASE: u32 = LOCAL_SEGMENT << SEGMENT_SHIFT;
+
     /// Zeroed; 4 MiB of address space, of which only touched pages count.
     pub fn new() -> LocalSegment {
         let words = vec![0u32; SEGMENT_WORDS].into_boxed_slice();
@@ -117,14 +120,12 @@ impl LocalSegment {
         LocalSegment(words.try_into().expect("a slice of SEGMENT_WORDS words"))
     }
 
-    /// Puts a table at the segment's start and gives its word address.
-    pub fn place(&mut self, encode: impl FnOnce(u32, &mut Vec<u32>)) -> u32 {
-        let base = LOCAL_SEGMENT << SEGMENT_SHIFT;
+    /// Puts a table at the segment's start, [`LocalSegment::BASE`].
+    pub fn place(&mut self, encode: impl FnOnce(u32, &mut Vec<u32>)) {
         let mut words = Vec::new();
-        encode(base, &mut words);
+        encode(Self::BASE, &mut words);
         let count = words.len().min(SEGMENT_WORDS);
         self.0[..count].copy_from_slice(&words[..count]);
-        base
     }
 }
 

@@ -1,0 +1,162 @@
+//! The words of the command line, as data: names, environment names, defaults and help come from here alone.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A continuous whole-node CPU profiler for Linux: no instrumentation, no restart, no language flag.
+#[derive(Debug, Parser)]
+#[command(name = "everflame", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Profile every CPU for a while (or while a command runs), then write the profile and print what was hot.
+    Record(Record),
+    /// Print the hottest functions of a pprof file.
+    Top(Top),
+    /// Write a pprof file in another form.
+    Convert(Convert),
+}
+
+/// `everflame record`.
+#[derive(Debug, Args)]
+pub struct Record {
+    /// How long: 30s, 500ms, 2m, 1h. With a COMMAND the default is until it ends.
+    #[arg(short, long, value_name = "TIME", env = "EVERFLAME_DURATION", value_parser = parse_duration)]
+    pub duration: Option<std::time::Duration>,
+    /// Samples per second on each CPU, 1 to 10000.
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, env = "EVERFLAME_FREQUENCY", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub frequency: u32,
+    /// Where to write; may repeat. The suffix says the form: .pb.gz .pb .html .svg .folded, - is standard output (pprof).
+    /// Default: cpu.pb.gz and cpu.html.
+    #[arg(short, long, value_name = "FILE", env = "EVERFLAME_OUTPUT")]
+    pub output: Vec<PathBuf>,
+    /// Only this process; may repeat.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Only processes or threads of this name; may repeat.
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+    /// Only this cgroup and those below it, as a path under the cgroup file system.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Only user code: no kernel frames, no samples in the kernel.
+    #[arg(long, conflicts_with = "kernel_only")]
+    pub user_only: bool,
+    /// Only kernel code.
+    #[arg(long)]
+    pub kernel_only: bool,
+    /// Keep samples of the profiler itself.
+    #[arg(long)]
+    pub include_self: bool,
+    /// Most memory for unwind tables, in MiB (4 to 252): 250,000 rows each.
+    #[arg(long, value_name = "MIB", default_value_t = 64, env = "EVERFLAME_UNWIND_MEMORY", value_parser = clap::value_parser!(u64).range(4..=252))]
+    pub unwind_memory: u64,
+    /// How many functions to print.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub top: usize,
+    /// Print every counter at the end.
+    #[arg(long)]
+    pub statistics: bool,
+    /// Unwind every sample a second time in user space and compare (costs a stack copy for each sample).
+    #[arg(long, hide = true)]
+    pub verify: bool,
+    /// Look every rule up in the tables, to measure what the cache brings.
+    #[arg(long, hide = true)]
+    pub no_rule_cache: bool,
+    /// Count timer hits by process, to compare with what was recorded.
+    #[arg(long, hide = true)]
+    pub count_pids: bool,
+    /// A command to run and profile with its children; its exit code is passed on.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// `everflame top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// A pprof file, plain or gzipped; - for standard input.
+    pub file: PathBuf,
+    /// How many functions.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub rows: usize,
+    /// Which sample type, such as samples, cpu or inuse_space. Default: the file's own.
+    #[arg(long, value_name = "NAME")]
+    pub sample_type: Option<String>,
+    /// Add the functions of all processes up.
+    #[arg(long)]
+    pub no_processes: bool,
+}
+
+/// `everflame convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// A pprof file, plain or gzipped; - for standard input.
+    pub input: PathBuf,
+    /// Where to write; the suffix says the form.
+    pub output: PathBuf,
+}
+
+/// Longest duration, a day: the batch is held in memory.
+const MAX_DURATION_SECONDS: f64 = 86_400.0;
+
+fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let split = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit {unit:?}: write 500ms, 30s, 2m or 1h")),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| "write a number and a unit, such as 30s".to_owned())? * factor;
+    if !(0.01..=MAX_DURATION_SECONDS).contains(&seconds) {
+        return Err("must be between 10ms and 24h".to_owned());
+    }
+    Ok(std::time::Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_table_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units_and_bounds() {
+        for (text, wanted) in [
+            ("30s", Some(30_000)),
+            ("30", Some(30_000)),
+            ("1.5s", Some(1500)),
+            ("500ms", Some(500)),
+            ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("0s", None),
+            ("25h", None),
+            ("", None),
+            ("s", None),
+            ("3x", None),
+            ("-3s", None),
+        ] {
+            assert_eq!(parse_duration(text).ok().map(|time| time.as_millis()), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn frequencies_outside_the_bounds_are_refused() {
+        for (hz, fine) in [("0", false), ("1", true), ("10000", true), ("10001", false), ("20000", false), ("x", false)] {
+            assert_eq!(Arguments::try_parse_from(["everflame", "record", "-F", hz]).is_ok(), fine, "{hz}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One sampling timer and one side-band event on each online CPU, also on those that come online later, with their rings.
+
+use std::time::Duration;
+
+use crate::sampler::perf_event::{PerfEvent, PerfRing};
+use crate::sampler::{SamplerError, cpus};
+
+/// Bytes of each CPU's ring for stack copies. 32 copies of 32 KiB; memory that is only touched when copies are taken.
+pub(super) const COPY_RING_BYTES: usize = 1 << 20;
+/// Bytes of each CPU's side-band ring: about 10,000 records between two drains.
+pub(super) const SIDE_BAND_RING_BYTES: usize = 1 << 20;
+/// Start phases are spread over a period, but never over more than this.
+const MAX_STAGGER: Duration = Duration::from_millis(10);
+
+/// CLOCK_MONOTONIC, ns: the one clock of records, side-band and agent.
+pub fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the timespec; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+struct Cpu {
+    number: u32,
+    sampling: PerfEvent,
+    side_band: PerfEvent,
+    copies: PerfRing,
+    records: PerfRing,
+}
+
+/// All CPUs' events.
+pub(super) struct Timers {
+    cpus: Vec<Cpu>,
+    period_ns: u64,
+    stack_bytes: u32,
+    program: i32,
+    /// Hits due on events that were closed.
+    closed_due: u64,
+}
+
+impl Timers {
+    /// Opens the events of every online CPU; side-band records flow from here on, samples from [`Timers::start`] on.
+    pub(super) fn open(program: i32, period_ns: u64, stack_bytes: u32) -> Result<Timers, SamplerError> {
+        let mut timers = Timers { cpus: Vec::new(), period_ns, stack_bytes, program, closed_due: 0 };
+        for number in cpus::online()? {
+            timers.add(number)?;
+        }
+        Ok(timers)
+    }
+
+    fn add(&mut self, number: u32) -> Result<(), SamplerError> {
+        let sampling = PerfEvent::sampling(number, self.period_ns, self.stack_bytes)?;
+        let side_band = PerfEvent::side_band(number)?;
+        let copies = PerfRing::map(&sampling, COPY_RING_BYTES)?;
+        let records = PerfRing::map(&side_band, SIDE_BAND_RING_BYTES)?;
+        sampling.set_program(self.program)?;
+        side_band.enable()?;
+        self.cpus.push(Cpu { number, sampling, side_band, copies, records });
+        Ok(())
+    }
+
+    /// Starts sampling, each CPU at another phase of the period.
+    pub(super) fn start(&self) -> Result<(), SamplerError> {
+        let count = self.cpus.len().max(1) as u32;
+        let apart = Duration::from_nanos(self.period_ns).min(MAX_STAGGER) / count;
+        for cpu in &self.cpus {
+            cpu.sampling.enable()?;
+            std::thread::sleep(apart);
+        }
+        Ok(())
+    }
+
+    /// Stops sampling; side-band goes on.
+    pub(super) fn stop(&self) -> Result<(), SamplerError> {
+        self.cpus.iter().try_for_each(|cpu| cpu.sampling.disable())
+    }
+
+    /// Stops side-band as well.
+    pub(super) fn stop_side_band(&self) -> Result<(), SamplerError> {
+        self.cpus.iter().try_for_each(|cpu| cpu.side_band.disable())
+    }
+
+    /// Number of CPUs that are sampled.
+    pub(super) fn len(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// Hits due so far, over all CPUs: the events' own counts, divided by the period.
+    pub(super) fn due(&self) -> Result<u64, SamplerError> {
+        let mut due = self.closed_due;
+        for cpu in &self.cpus {
+            due += cpu.sampling.count()? / self.period_ns;
+        }
+        Ok(due)
+    }
+
+    /// Follows CPUs that came online or went offline since the last call.
+    pub(super) fn follow_hotplug(&mut self) -> Result<(), SamplerError> {
+        let online = cpus::online()?;
+        let (mut closed, period) = (0, self.period_ns);
+        self.cpus.retain(|cpu| {
+            let stays = online.contains(&cpu.number);
+            if !stays {
+                closed += cpu.sampling.count().unwrap_or(0) / period;
+            }
+            stays
+        });
+        self.closed_due += closed;
+        for number in online {
+            if !self.cpus.iter().any(|cpu| cpu.number == number) {
+                self.add(number)?;
+                if let Some(cpu) = self.cpus.last() {
+                    cpu.sampling.enable()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands every waiting perf record of every CPU to `each`: side-band first, so that what a copy needs is known.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(&[u8])) {
+        for cpu in &mut self.cpus {
+            cpu.records.drain(&mut each);
+        }
+        for cpu in &mut self.cpus {
+            cpu.copies.drain(&mut each);
+        }
+    }
+
+    /// Bytes of all rings.
+    pub(super) fn ring_bytes(&self) -> u64 {
+        self.cpus.len() as u64 * (COPY_RING_BYTES + SIDE_BAND_RING_BYTES + 8192) as u64
+    }
+}
