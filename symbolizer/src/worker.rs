@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use crate::executable::Executable;
 use crate::frame::Frames;
@@ -33,6 +34,8 @@ enum State {
     Ready(Box<Module>),
     /// It has no names, and won't have any when asked again.
     Nameless,
+    /// It could not be read in time or at all: worth another try from then on.
+    Retry(Instant),
 }
 
 struct Entry {
@@ -61,7 +64,10 @@ impl Worker {
                 Job::Symbolize { request, executable, addresses, reply } => {
                     clock += 1;
                     let frames = self.symbolize(&mut entries, &executable, &addresses, clock);
-                    self.memo.insert(executable.key, &addresses, &frames);
+                    let passing = matches!(entries.get(&executable.key), Some(Entry { state: State::Retry(_), .. }));
+                    if !passing {
+                        self.memo.insert(executable.key, &addresses, &frames);
+                    }
                     // The caller may have stopped waiting: the memo has the names for the next call.
                     let _ = reply.send(Reply { request, addresses, frames });
                     self.keep_within_budgets(&mut entries);
@@ -83,7 +89,13 @@ impl Worker {
                 .unwrap_or(Err(Failure::Panic));
         if let Err(failure) = outcome {
             self.counters.fail(failure);
-            let previous = entries.insert(executable.key, Entry { state: State::Nameless, last_use: clock });
+            let state = match failure {
+                Failure::TimeLimit | Failure::Unreadable | Failure::Truncated => {
+                    State::Retry(Instant::now() + RETRY_AFTER)
+                }
+                _ => State::Nameless,
+            };
+            let previous = entries.insert(executable.key, Entry { state, last_use: clock });
             if let Some(Entry { state: State::Ready(_), .. }) = previous {
                 statistics::subtract(&self.counters.files_open);
             }
@@ -108,6 +120,11 @@ impl Worker {
             inlined: self.options.inlined,
             counters: &self.counters,
         };
+        if let Some(Entry { state: State::Retry(when), .. }) = entries.get(&executable.key)
+            && *when <= Instant::now()
+        {
+            entries.remove(&executable.key);
+        }
         let entry = match entries.entry(executable.key) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(vacant) => {
@@ -119,7 +136,7 @@ impl Worker {
         };
         entry.last_use = clock;
         match &mut entry.state {
-            State::Nameless => Ok(Vec::new()),
+            State::Nameless | State::Retry(_) => Ok(Vec::new()),
             State::Ready(module) => {
                 let frames = module.symbolize(executable, addresses, &setup, &deadline);
                 module.release();
@@ -138,7 +155,7 @@ impl Worker {
                 .values()
                 .map(|entry| match &entry.state {
                     State::Ready(module) => module.weight(),
-                    State::Nameless => 0,
+                    State::Nameless | State::Retry(_) => 0,
                 })
                 .sum();
             if ready <= most_files && bytes <= most_bytes && entries.len() <= most_files * NAMELESS_PER_FILE {
@@ -164,6 +181,9 @@ impl Worker {
         }
     }
 }
+
+/// How long a file that could not be read is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Nameless files remembered for each open file allowed; they cost a few bytes only.
 const NAMELESS_PER_FILE: usize = 16;

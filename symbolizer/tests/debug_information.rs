@@ -122,6 +122,28 @@ fn a_debug_file_of_another_build_is_refused() {
 }
 
 #[test]
+fn entries_that_dwz_moved_to_a_common_file_are_found() {
+    for options in [&["-O2", "-gdwarf-4"], &["-O2", "-gdwarf-5"]] {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let Some(program) = compile("inlined.c", options, one.path()) else { continue };
+        let Some(second) = compile("inlined.c", options, other.path()) else { continue };
+        let common = one.path().join("common.debug");
+        let version: &[&dyn AsRef<std::ffi::OsStr>] = if options[1] == "-gdwarf-5" { &[&"--dwarf-5"] } else { &[] };
+        let arguments = [version, &[&"-r" as &dyn AsRef<std::ffi::OsStr>, &"-m", &common, &program, &second]].concat();
+        if !run("dwz", &arguments, one.path()) || !common.exists() {
+            println!("skipped: dwz made no common file");
+            continue;
+        }
+        assert_outer(&symbolizer(), &executable(1, &program), &program, "dwz");
+        std::fs::remove_file(&common).unwrap();
+        let symbolizer = symbolizer();
+        let found = chains(&symbolizer, &executable(2, &program), function(&program, "outer"));
+        assert!(found.iter().all(|chain| chain.contains("outer")), "{found:#?}");
+        assert_eq!(symbolizer.statistics().failure(Failure::SupplementaryMissing), 1);
+    }
+}
+
+#[test]
 fn mini_debug_information_names_functions_that_the_dynamic_table_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();

@@ -19,6 +19,8 @@ enum Key {
     Own(usize),
     /// Unit number and offset in its split unit.
     Split(u32, usize),
+    /// Offset in the supplementary file's `.debug_info`.
+    Supplementary(usize),
 }
 
 /// What the entries looked at so far say: the first word on each matter holds.
@@ -89,6 +91,7 @@ impl Names {
                 offset.to_debug_info_offset(&unit.header).map(|offset| Key::Own(offset.0))
             }
             AttributeValue::DebugInfoRef(offset) if !split => Some(Key::Own(offset.0)),
+            AttributeValue::DebugInfoRefSup(offset) => Some(Key::Supplementary(offset.0)),
             _ => None,
         };
         let untouched = said.linkage.is_none() && said.name.is_none() && said.line.is_none();
