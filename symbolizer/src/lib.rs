@@ -3,6 +3,14 @@
 //! The measure is `llvm-symbolizer`: for the same file and address the same names, inlined chain and lines. Files are hostile
 //! input: bounded in memory and time, no panic reaches the caller, and everything left out is counted ([`Failure`]).
 //!
+//! The reader of DWARF and symbols is our own, over `gimli` and `object`: `examples/compare.rs` finds no difference from
+//! `llvm-symbolizer` in 10,000 addresses each of two dozen programs (C++ with every debug option of GCC, Rust, C, Go, with dwz,
+//! split, compressed and separate debug files), where a ready-made library named 3 % to 50 % of outermost functions otherwise.
+//! Where Go's own table speaks for a stripped program, names lack only the linker's `.abi0`.
+//!
+//! While an executable is in use its file stays mapped; [`Symbolizer`] installs a SIGBUS handler (chained to the one before it)
+//! for files that are truncated meanwhile, at the first file opened.
+//!
 //! It does not know processes: the caller turns addresses into (executable, ELF virtual address) and subtracts one from return
 //! addresses.
 

@@ -66,6 +66,9 @@ pub struct Request {
 /// Stack of a worker, in bytes: twice what the deepest recursion (demangling) needs without optimization.
 const STACK: usize = 4 << 20;
 
+/// Longer limits are cut to this: the clock's arithmetic must not overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// Jobs that may wait for one worker; more are refused and counted.
 const QUEUE: usize = 1024;
 
@@ -86,6 +89,8 @@ impl Symbolizer {
     /// When a thread can't be started.
     pub fn new(mut options: Options) -> io::Result<Self> {
         options.threads = options.threads.max(1);
+        options.wait = options.wait.min(LONGEST);
+        options.file_time_limit = options.file_time_limit.min(LONGEST);
         let options = Arc::new(options);
         let memo = Arc::new(Memo::new(options.memo_bytes));
         let counters = Arc::new(Counters::default());
