@@ -101,10 +101,12 @@ pub struct Walk {
     pub rules: u32,
     /// Copied from the descriptor: flags.
     pub flags: u32,
-    /// Keeps the size a multiple of 8.
+    /// Keeps what follows aligned.
     pub padding: u32,
+    /// The rule of the current frame, between finding and applying it.
+    pub rule: u64,
 }
-const _: () = assert!(size_of::<Walk>() == 8 * 8 + 16 * 8 + 16 + 8 + 8 + 24 + 24);
+const _: () = assert!(size_of::<Walk>() == 8 * 8 + 16 * 8 + 16 + 8 + 8 + 24 + 24 + 8);
 
 impl Walk {
     /// A walk whose every field is zero; set the registers, `exact` = 1, `process` and `tag` before the first step.
@@ -134,6 +136,7 @@ impl Walk {
         rules: 0,
         flags: 0,
         padding: 0,
+        rule: 0,
     };
 
     /// A walk that starts at a leaf with these registers (DWARF order) and pc.
@@ -189,22 +192,23 @@ pub fn step<M: Memory, S: Slab, C: RuleCache>(
     walk: &mut Walk,
 ) -> Result<(), End> {
     let address = walk.lookup_address();
-    let key = if address >> CACHE_ADDRESS_BITS == 0 && walk.tag != 0 { walk.tag | address } else { 0 };
-    let mut rule = PackedRule(0);
-    let mut known = false;
-    if key != 0
-        && let Some(found) = cache.get(key)
-    {
-        rule = found;
-        known = true;
+    // Addresses that don't fit beside the tag, and processes without one, go around the cache: a key of all ones is never
+    // stored, a key of zero is never looked up. Arithmetic again, for the verifier's sake.
+    let cacheable = (less_or_equal(address >> CACHE_ADDRESS_BITS, 0) & less_or_equal(1, walk.tag >> 1)).wrapping_neg();
+    let key = walk.tag | address;
+    if let Some(rule) = cache.get(key | !cacheable) {
         walk.cache_hits += 1;
+        walk.rule = rule.0;
+    } else {
+        let rule = find_rule(slab, walk, address)?;
+        cache.put(key & cacheable, rule);
+        walk.rule = rule.0;
     }
-    if !known {
-        rule = find_rule(slab, walk, address)?;
-        if key != 0 {
-            cache.put(key, rule);
-        }
-    }
+    // The paths meet here: read back from memory, the rule is the same unknown number to the verifier whichever way it came,
+    // and it goes on once instead of once for each way. With the other joins of this file: 621,000 → 113,000 verified instructions
+    // for 32 frames on 6.18.
+    // SAFETY: a field of `walk`, by a reference that is valid.
+    let rule = PackedRule(unsafe { core::ptr::read_volatile(&raw const walk.rule) });
     apply(memory, slab, walk, rule)
 }
 
@@ -347,17 +351,19 @@ fn frame<M: Memory>(memory: &mut M, walk: &mut Walk, cfa: u64, rule: PackedRule)
         return_address = above;
     } else {
         return_address = memory.word(cfa.wrapping_sub(8)).ok_or(End::BadRead)?;
-        if fp_slot != 0 {
-            walk.fp_at = cfa.wrapping_sub(fp_slot * 8);
-        }
+        walk.fp_at = saved_at(walk.fp_at, cfa, fp_slot);
     }
-    if rbx_slot != 0 {
-        walk.rbx_at = cfa.wrapping_sub(rbx_slot * 8);
-    }
-    if r12_slot != 0 {
-        walk.r12_at = cfa.wrapping_sub(r12_slot * 8);
-    }
+    walk.rbx_at = saved_at(walk.rbx_at, cfa, rbx_slot);
+    walk.r12_at = saved_at(walk.r12_at, cfa, r12_slot);
     walk.enter_caller(return_address, cfa)
+}
+
+/// Where a register is saved now: CFA − 8·slot, or where it was before if the slot is 0. Without a branch: the verifier merges
+/// paths only at points at least 100 instructions apart, and each small choice before that doubles its work.
+#[inline(always)]
+fn saved_at(before: u64, cfa: u64, slot: u64) -> u64 {
+    let mask = less_or_equal(1, slot).wrapping_neg();
+    before ^ ((before ^ cfa.wrapping_sub(slot * 8)) & mask)
 }
 
 /// Code without rows: believe the frame pointer only if it is aligned, lies above sp within a stack's size, and the return
@@ -435,8 +441,10 @@ fn escape_step<M: Memory, S: Slab>(memory: &mut M, slab: &S, walk: &mut Walk, at
     let return_address = if flags & escape_flags::RETURN_IN_REGISTER != 0 {
         leaf_register(walk, word(segment, at.wrapping_add(4)) & 15)?
     } else {
-        // Only a frame that keeps its return address on the stack must be higher than its callee.
-        if cfa <= walk.sp {
+        // A frame that keeps its return address on the stack is higher than its callee, but for rules based on rbp: Go's stack
+        // switches (runtime.systemstack, asmcgocall …) lead from one stack to another, which may lie lower.
+        let switches_stack = register == dwarf::RBP && flags & escape_flags::DEREFERENCE == 0;
+        if cfa <= walk.sp && !switches_stack {
             return Err(End::NotUp);
         }
         memory.word(cfa.wrapping_add(signed(4))).ok_or(End::BadRead)?
