@@ -1,6 +1,6 @@
 //! The matrix test: runs inside a test kernel, profiles the fixture programs with `everflame record`, and judges every stack.
 //!
-//! A case passes when at least 99 % of its process's samples have exactly the expected chain, and there are enough of them.
+//! A case passes when at least 99 % of its process's samples in the steady state have exactly the expected chain.
 //! Without words all cases run, else those named. It prints one line per case, and ends with 1 if one failed. It asserts no
 //! times: the processor is emulated.
 
@@ -23,10 +23,12 @@ struct Case {
     program: &'static str,
     words: &'static [&'static str],
     expected: Expected,
+    /// Whether the samples that hit the kernel count; elsewhere an interrupt would add the kernel's frames to a stack.
+    kernel: bool,
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name, program, words, expected| Case { name, program, words, expected };
+    let case = |name, program, words, expected| Case { name, program, words, expected, kernel: false };
     vec![
         case("chain of 20", "chain-static", &[] as &[_], expected::chain()),
         case("chain of 20, position-independent", "chain-pie", &[], expected::chain()),
@@ -35,7 +37,7 @@ fn cases() -> Vec<Case> {
         case("realigned stack", "realigned-static", &[], expected::realigned()),
         case("call as the last instruction", "noreturn-static", &[], expected::noreturn()),
         case("vDSO", "vdso-static", &[], expected::vdso()),
-        case("samples in the kernel", "syscalls-static", &[], expected::syscalls()),
+        Case { kernel: true, ..case("samples in the kernel", "syscalls-static", &[], expected::syscalls()) },
         case("threads", "threads-static", &["8"], expected::threads()),
         case("Go", "goroutines-static", &[], expected::goroutines()),
     ]
@@ -62,17 +64,23 @@ fn main() -> ExitCode {
 fn run(case: &Case) -> Result<String, String> {
     let output = Path::new("/tmp").join(format!("{}.folded", case.program));
     let mut record = Command::new(EVERFLAME);
-    record.args(["record", "-o"]).arg(&output).arg("--");
+    record.args(["record", "-o"]).arg(&output);
+    if !case.kernel {
+        record.arg("--user-only");
+    }
+    record.arg("--");
     record.arg(format!("{FIXTURES}/{}", case.program)).args(case.words).arg(SECONDS).stdin(Stdio::null());
     let done = record.output().map_err(|error| format!("{EVERFLAME}: {error}"))?;
-    let said = String::from_utf8_lossy(&done.stderr).trim_end().replace('\n', "\n    ");
+    let said = [&done.stdout, &done.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat();
     if !done.status.success() {
-        return Err(format!("everflame record: {}\n    {said}", done.status));
+        return Err(format!("everflame record: {}\n{said}", done.status));
     }
+    // The result line: how many samples, how complete, and that the books balance.
+    let said = said.lines().find(|line| line.contains("ledger")).unwrap_or_default();
     let folded = fs::read_to_string(&output).map_err(|error| format!("{}: {error}", output.display()))?;
     let verdict = case.expected.judge(&folded, &process_name(case.program));
     let text = format!("{}\n    {said}", verdict.text(5));
-    if verdict.total == 0 || verdict.per_mille() < RIGHT_PER_MILLE { Err(text) } else { Ok(text) }
+    if verdict.holds(RIGHT_PER_MILLE) { Ok(text) } else { Err(text) }
 }
 
 /// The kernel keeps 15 bytes of a program's name.
