@@ -183,6 +183,8 @@ pub struct Engine {
     snapshots: HashMap<u32, (u64, u64, Snapshot)>,
     order: Order<Item>,
     awaiting: HashMap<u32, Unfinished>,
+    /// By CPU: thread, time and content of a copy that came before its record.
+    early_copies: HashMap<u32, (u32, u64, StackCopy)>,
     waiting: VecDeque<Unfinished>,
     waiting_bytes: usize,
     dirty: HashSet<u32>,
@@ -255,6 +257,7 @@ impl Engine {
             snapshots: HashMap::new(),
             order: Order::new(),
             awaiting: HashMap::new(),
+            early_copies: HashMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dirty: HashSet::new(),
@@ -374,11 +377,14 @@ impl Engine {
     fn handle_perf(&mut self, perf: PerfRecord) -> Result<(), EngineError> {
         match perf.event {
             Event::Copy(copy) => {
-                if let Some(mut unfinished) = self.awaiting.remove(&perf.cpu) {
-                    if unfinished.record.header.tid == perf.tid {
-                        unfinished.copy = Some(copy);
-                    }
+                let joined = self.awaiting.get(&perf.cpu).is_some_and(|waiting| {
+                    self.belong_together(&waiting.record, perf.tid, perf.time_ns)
+                });
+                if joined && let Some(mut unfinished) = self.awaiting.remove(&perf.cpu) {
+                    unfinished.copy = Some(copy);
                     self.wait_for_tables(unfinished);
+                } else {
+                    self.early_copies.insert(perf.cpu, (perf.tid, perf.time_ns, copy));
                 }
                 return Ok(());
             }
@@ -439,8 +445,14 @@ impl Engine {
         }
         let snapshot = self.snapshot(pid);
         let process = self.batch_process(pid, &record);
-        let unfinished = Unfinished { record, snapshot, process, stale, copy: None };
-        if unfinished.record.copy_requested() {
+        let mut unfinished = Unfinished { record, snapshot, process, stale, copy: None };
+        if unfinished.record.copy_requested()
+            && let Some((tid, time_ns, copy)) = self.early_copies.remove(&unfinished.record.header.cpu)
+            && self.belong_together(&unfinished.record, tid, time_ns)
+        {
+            unfinished.copy = Some(copy);
+            self.wait_for_tables(unfinished);
+        } else if unfinished.record.copy_requested() {
             // The next record of that CPU came before its copy: the copy was lost.
             if let Some(earlier) = self.awaiting.insert(unfinished.record.header.cpu, unfinished) {
                 self.counters.copies_lost += 1;
@@ -450,6 +462,12 @@ impl Engine {
             self.finish_sample(unfinished);
         }
         Ok(())
+    }
+
+    /// Whether a copy is the one that a record asked for. perf takes its time before the program runs (since 6.2, where
+    /// `bpf_overflow_handler` prepares the sample first) or after it; the next sample of the CPU is a period away.
+    fn belong_together(&self, record: &Record, tid: u32, time_ns: u64) -> bool {
+        record.header.tid == tid && record.header.time_ns.abs_diff(time_ns) < self.period_ns / 2
     }
 
     fn batch_process(&mut self, pid: u32, record: &Record) -> crate::profile::ProcessIndex {
