@@ -41,6 +41,9 @@ pub struct Ledger {
     pub recorded: u64,
     /// Hits on an idle CPU.
     pub idle: u64,
+    /// Due while the kernel's own accounting says that the CPU was idle, and never handed over: a sleeping CPU may leave its
+    /// timer alone (seen on virtual machines, with perf's own tools as well).
+    pub idle_undelivered: u64,
     /// Hits in the profiler itself, left out.
     pub own: u64,
     /// Hits left out by what the user asked for (pid, comm, cgroup, user or kernel only).
@@ -61,7 +64,7 @@ impl Ledger {
 
     /// Hits that the programs or the agent saw.
     pub fn accounted(&self) -> u64 {
-        self.recorded + self.idle + self.own + self.filtered + self.dropped_total()
+        self.recorded + self.idle + self.idle_undelivered + self.own + self.filtered + self.dropped_total()
     }
 
     /// Sets `undelivered` and `surplus` so that the books balance: due + surplus = accounted + undelivered.

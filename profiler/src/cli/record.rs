@@ -58,7 +58,7 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
         kernel_release: kernel_release(),
     };
     let symbolizer = Symbolizer::new(symbolizer::Options::default()).context("cannot start the symbolizer")?;
-    naming::name_locations(&mut recording, &symbolizer);
+    naming::name_locations(&mut recording, &symbolizer, &settings.options.proc_root);
     let profile = encode(&recording.batch, &info)?;
     let title = title(&settings);
     // Whatever can be written is written, also when one place fails.

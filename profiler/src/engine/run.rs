@@ -26,9 +26,10 @@ use crate::tables::{
     AgentSlab, LocalSegment, Segments, TableMapping, Tables, encode_process_table,
 };
 
-/// Bytes of stack that perf core copies for a sample that the kernel could not finish. 3 µs each; 1,000 frames of 32 bytes.
-pub const DEFAULT_STACK_BYTES: u32 = 32 << 10;
-/// Copies per CPU and second: at most 0.6 ms and 6 MiB a second.
+/// Bytes of stack that perf core copies for a sample that the kernel could not finish: the most that a record holds, about
+/// 6 µs each.
+pub const DEFAULT_STACK_BYTES: u32 = 65_280;
+/// Copies per CPU and second: at most 1.2 ms and 13 MB a second.
 pub const DEFAULT_COPIES_PER_SECOND: u32 = 200;
 /// Slab budget: 16 M rows, or 500 libraries of libc's size.
 pub const DEFAULT_UNWIND_BYTES: u64 = 64 << 20;
@@ -199,6 +200,7 @@ pub struct Engine {
     ticks: u64,
     started_ns: u64,
     started_wall_ns: u64,
+    started_idle: HashMap<u32, u64>,
     period_ns: u64,
     counters: EngineCounters,
 }
@@ -272,6 +274,7 @@ impl Engine {
             ticks: 0,
             started_ns: 0,
             started_wall_ns: 0,
+            started_idle: HashMap::new(),
             period_ns,
             counters: EngineCounters::default(),
         })
@@ -282,6 +285,7 @@ impl Engine {
         self.started_ns = monotonic_ns();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.started_wall_ns = since_epoch.as_nanos() as u64;
+        self.started_idle = idle_by_cpu(&self.options.proc_root);
         Ok(self.timers.start()?)
     }
 
@@ -757,9 +761,42 @@ impl Engine {
                 Drop::Malformed => self.counters.malformed_records,
             };
         }
+        ledger.idle_undelivered = self.idle_undelivered()?;
         ledger.balance();
         Ok(ledger)
     }
+
+    /// Hits due on CPUs that slept and were never handed over: as many as the kernel's accounting of idle time allows.
+    fn idle_undelivered(&self) -> Result<u64, EngineError> {
+        let (hits, idle) =
+            (self.object.counter_by_cpu(Counter::Hits)?, self.object.counter_by_cpu(Counter::Idle)?);
+        let accounted = idle_by_cpu(&self.options.proc_root);
+        let at = |counts: &[u64], cpu: u32| counts.get(cpu as usize).copied().unwrap_or(0);
+        let mut sum = 0;
+        for (cpu, due) in self.timers.due_by_cpu()? {
+            let undelivered = due.saturating_sub(at(&hits, cpu));
+            let slept_ns = accounted
+                .get(&cpu)
+                .zip(self.started_idle.get(&cpu))
+                .map_or(0, |(now, before)| now.saturating_sub(*before));
+            sum += undelivered.min((slept_ns / self.period_ns).saturating_sub(at(&idle, cpu)));
+        }
+        Ok(sum)
+    }
+}
+
+/// Idle time of each CPU, ns, as `/proc/stat` accounts it (idle + iowait, proc(5)).
+fn idle_by_cpu(proc_root: &std::path::Path) -> HashMap<u32, u64> {
+    const TICK_NS: u64 = 10_000_000;
+    let stat = std::fs::read_to_string(proc_root.join("stat")).unwrap_or_default();
+    let line = |line: &str| {
+        let mut fields = line.strip_prefix("cpu")?.split_ascii_whitespace();
+        let cpu: u32 = fields.next()?.parse().ok()?;
+        let idle: u64 = fields.nth(3)?.parse().ok()?;
+        let waiting: u64 = fields.next()?.parse().ok()?;
+        Some((cpu, (idle + waiting) * TICK_NS))
+    };
+    stat.lines().filter_map(line).collect()
 }
 
 /// Whether a walk of the copy tells more than the kernel's record did.
@@ -769,7 +806,7 @@ fn better(again: &CopiedFrames, end: End, frames: usize) -> bool {
 
 /// The name of a process's code without a file.
 fn jit_mapping(pid: u32) -> String {
-    format!("[jit {pid}]")
+    format!("[anon {pid}]")
 }
 
 /// Room for two seconds of samples of 512 bytes, a power of two between 1 and 64 MiB.

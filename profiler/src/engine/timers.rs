@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::sampler::perf_event::{PerfEvent, PerfRing};
 use crate::sampler::{SamplerError, cpus};
 
-/// Bytes of each CPU's ring for stack copies. 32 copies of 32 KiB; memory that is only touched when copies are taken.
-pub(super) const COPY_RING_BYTES: usize = 1 << 20;
+/// Bytes of each CPU's ring for stack copies: 31 of 64 KiB. Memory that is only touched when copies are taken.
+pub(super) const COPY_RING_BYTES: usize = 2 << 20;
 /// Bytes of each CPU's side-band ring: about 10,000 records between two drains.
 pub(super) const SIDE_BAND_RING_BYTES: usize = 1 << 20;
 /// Start phases are spread over a period, but never over more than this.
@@ -92,6 +92,11 @@ impl Timers {
             due += cpu.sampling.count()? / self.period_ns;
         }
         Ok(due)
+    }
+
+    /// Hits due so far on each CPU that is sampled now.
+    pub(super) fn due_by_cpu(&self) -> Result<Vec<(u32, u64)>, SamplerError> {
+        self.cpus.iter().map(|cpu| Ok((cpu.number, cpu.sampling.count()? / self.period_ns))).collect()
     }
 
     /// Follows CPUs that came online or went offline since the last call.

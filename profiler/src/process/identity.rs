@@ -127,7 +127,7 @@ pub fn read_header(file: &File, size: u64) -> Option<Header> {
 }
 
 /// The GNU build id in a note segment: name size, descriptor size, type, then both padded to 4 bytes (elf(5)).
-fn build_id_of_notes(mut notes: &[u8]) -> Option<String> {
+pub fn build_id_of_notes(mut notes: &[u8]) -> Option<String> {
     const NT_GNU_BUILD_ID: u32 = 3;
     let word = |bytes: &[u8], at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     while notes.len() >= 12 {

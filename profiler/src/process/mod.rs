@@ -12,6 +12,6 @@ mod processes;
 pub mod vdso;
 
 pub use executables::{Built, Executable, ExecutableCounters, ExecutableIndex, Executables, RowState};
-pub use identity::{FileKey, Header, read_header};
+pub use identity::{FileKey, Header, Load, build_id_of_notes, read_header};
 pub use mappings::{Backing, Mapping, Mappings};
 pub use processes::{Process, ProcessCounters, Processes, Published};

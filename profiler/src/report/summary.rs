@@ -91,7 +91,7 @@ pub fn ledger_text(ledger: &Ledger) -> String {
     if ledger.surplus > 0 {
         text += &format!(" + {} surplus", thousands(ledger.surplus));
     }
-    text += &format!(" = {} + {} idle", thousands(ledger.recorded), thousands(ledger.idle));
+    text += &format!(" = {} + {} idle", thousands(ledger.recorded), thousands(ledger.idle + ledger.idle_undelivered));
     for (count, name) in [(ledger.own, "own"), (ledger.filtered, "filtered")] {
         if count > 0 {
             text += &format!(" + {} {name}", thousands(count));

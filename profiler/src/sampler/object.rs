@@ -167,6 +167,14 @@ impl Object {
         Ok(sums)
     }
 
+    /// One of the programs' counters by CPU number.
+    pub fn counter_by_cpu(&self, counter: profiler_common::Counter) -> Result<Vec<u64>, SamplerError> {
+        let map: PerCpuArray<&MapData, u64> =
+            PerCpuArray::try_from(self.map("COUNTS")?).map_err(|error| load_error("map COUNTS")(&error))?;
+        let values = map.get(&(counter as u32), 0).map_err(|error| load_error("map COUNTS")(&error))?;
+        Ok(values.to_vec())
+    }
+
     fn map(&self, name: &str) -> Result<&Map, SamplerError> {
         self.bpf
             .map(name)

@@ -6,7 +6,7 @@
 //! everflame: version=0.1.0
 //! sampling: hz=99 period_ns=10101010 cpus=2
 //! kernel: release=6.1.0
-//! ledger: due=1980 recorded=1942 idle=38 own=0 filtered=0 dropped.ring_full=0 … undelivered=0 surplus=0
+//! ledger: due=1980 recorded=1942 idle=38 idle_undelivered=0 own=0 filtered=0 dropped.ring_full=0 … undelivered=0 surplus=0
 //! ends: complete=1940 bad_read=2
 //! ```
 
@@ -30,8 +30,8 @@ pub struct ProfileInfo {
 pub(super) fn comments(batch: &Batch, info: &ProfileInfo) -> Vec<String> {
     let ledger = &batch.ledger;
     let mut ledger_line = format!(
-        "ledger: due={} recorded={} idle={} own={} filtered={}",
-        ledger.due, ledger.recorded, ledger.idle, ledger.own, ledger.filtered
+        "ledger: due={} recorded={} idle={} idle_undelivered={} own={} filtered={}",
+        ledger.due, ledger.recorded, ledger.idle, ledger.idle_undelivered, ledger.own, ledger.filtered
     );
     for (drop, count) in Drop::ALL.iter().zip(ledger.dropped) {
         ledger_line += &format!(" dropped.{}={count}", drop.name());
