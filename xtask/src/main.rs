@@ -3,6 +3,7 @@
 //! A chore that lacks a tool installs it where that is allowed (see [`install`]) and otherwise says in one line what is
 //! missing. Nothing here is needed for `cargo build`: the eBPF object is committed.
 
+mod bench;
 mod budget;
 mod command;
 mod ebpf;
@@ -33,6 +34,8 @@ enum Chore {
     Test(test::Options),
     /// Compare the verifier's work per eBPF program with the committed budget
     Budget(budget::Options),
+    /// Measure what profiling costs on this machine
+    Bench(bench::Options),
     /// Feed the readers of hostile input with broken files
     Fuzz(fuzz::Options),
     /// Download the kernels of the test matrix
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Chore::Ebpf(options) => ebpf::run(&options),
         Chore::Test(options) => test::run(&options),
         Chore::Budget(options) => budget::run(&options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Kernels(options) => kernels::run(&options),
         Chore::Qemu(options) => qemu::run(&options),
