@@ -103,6 +103,17 @@ pub struct Convert {
     pub output: PathBuf,
 }
 
+/// The help of `everflame record`, as README shows it: 100 columns, whatever the terminal.
+pub fn record_help() -> String {
+    use clap::CommandFactory as _;
+    let mut command = Arguments::command().term_width(100);
+    let record = command.find_subcommand_mut("record").map(|record| {
+        let mut record = record.clone().term_width(100).bin_name("everflame record");
+        record.render_help().to_string()
+    });
+    record.unwrap_or_default().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
 /// Longest duration, a day: the batch is held in memory.
 const MAX_DURATION_SECONDS: f64 = 86_400.0;
 
@@ -155,7 +166,8 @@ mod tests {
 
     #[test]
     fn frequencies_outside_the_bounds_are_refused() {
-        for (hz, fine) in [("0", false), ("1", true), ("10000", true), ("10001", false), ("20000", false), ("x", false)] {
+        for (hz, fine) in [("0", false), ("1", true), ("10000", true), ("10001", false), ("20000", false), ("x", false)]
+        {
             assert_eq!(Arguments::try_parse_from(["everflame", "record", "-F", hz]).is_ok(), fine, "{hz}");
         }
     }

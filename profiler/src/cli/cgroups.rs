@@ -38,7 +38,9 @@ pub(super) fn ids_below(path: &Path) -> Result<Vec<u64>, CgroupError> {
             return Err(CgroupError::TooMany(path.display().to_string()));
         }
         let Ok(entries) = std::fs::read_dir(&directory) else { continue };
-        left.extend(entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+        left.extend(
+            entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()),
+        );
     }
     Ok(ids)
 }

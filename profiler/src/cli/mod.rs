@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use args::Arguments;
+pub use args::{Arguments, record_help};
 
 /// Runs the command that the words ask for; errors go to standard error, one sentence each.
 pub fn run() -> ExitCode {

@@ -49,7 +49,7 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
     if let Some(child) = &child {
         engine.follow(child.id());
     }
-    let status = watch(&mut engine, &settings, child.as_mut(), &stop)?;
+    let mut status = watch(&mut engine, &settings, child.as_mut(), &stop)?;
     let statistics = settings.statistics.then(|| statistics(&mut engine));
     let mut recording = engine.finish()?;
     let info = ProfileInfo {
@@ -86,6 +86,13 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
         text += &recording_statistics(&recording);
     }
     say(&settings, &text);
+    if status.is_none()
+        && let Some(child) = &mut child
+    {
+        // Time was up, or Ctrl-C came, which the command got as well: the result is there, the exit code is not yet.
+        eprintln!("everflame: waiting for the command to end (pid {})", child.id());
+        status = Some(child.wait().context("cannot wait for the command")?);
+    }
     if failed.is_some() {
         return Ok(ExitCode::FAILURE);
     }

@@ -5,13 +5,16 @@
 
 mod copies;
 mod counters;
-mod run;
 pub mod naming;
 mod order;
+mod run;
 mod target;
 mod timers;
 
-pub use counters::EngineCounters;
-pub use run::{Engine, EngineError, Options, Recording};
+pub use counters::{EngineCounters, MAX_COSTS};
+pub use run::{
+    DEFAULT_COPIES_PER_SECOND, DEFAULT_PROCESSES, DEFAULT_STACK_BYTES, DEFAULT_UNWIND_BYTES, Engine, EngineError,
+    Options, Recording,
+};
 pub use target::Target;
 pub use timers::monotonic_ns;

@@ -22,9 +22,7 @@ use crate::sampler::features::Features;
 use crate::sampler::object::{Object, ObjectOptions, PodProcessEntry};
 use crate::sampler::perf_record::{self, Event, PerfRecord, StackCopy};
 use crate::sampler::record::{self, Record};
-use crate::tables::{
-    AgentSlab, LocalSegment, Segments, TableMapping, Tables, encode_process_table,
-};
+use crate::tables::{AgentSlab, LocalSegment, Segments, TableMapping, Tables, encode_process_table};
 
 /// Bytes of stack that perf core copies for a sample that the kernel could not finish: the most that a record holds, about
 /// 6 µs each.
@@ -381,9 +379,10 @@ impl Engine {
     fn handle_perf(&mut self, perf: PerfRecord) -> Result<(), EngineError> {
         match perf.event {
             Event::Copy(copy) => {
-                let joined = self.awaiting.get(&perf.cpu).is_some_and(|waiting| {
-                    self.belong_together(&waiting.record, perf.tid, perf.time_ns)
-                });
+                let joined = self
+                    .awaiting
+                    .get(&perf.cpu)
+                    .is_some_and(|waiting| self.belong_together(&waiting.record, perf.tid, perf.time_ns));
                 if joined && let Some(mut unfinished) = self.awaiting.remove(&perf.cpu) {
                     unfinished.copy = Some(copy);
                     self.wait_for_tables(unfinished);
@@ -506,8 +505,7 @@ impl Engine {
         let resolved = mappings
             .iter()
             .map(|mapping| {
-                let executable =
-                    self.executables.resolve(self.processes.proc_root(), pid, &forebears, mapping)?;
+                let executable = self.executables.resolve(self.processes.proc_root(), pid, &forebears, mapping)?;
                 Some(Resolved { executable, bias: self.executables.bias(executable, mapping)? })
             })
             .collect();
@@ -768,8 +766,7 @@ impl Engine {
 
     /// Hits due on CPUs that slept and were never handed over: as many as the kernel's accounting of idle time allows.
     fn idle_undelivered(&self) -> Result<u64, EngineError> {
-        let (hits, idle) =
-            (self.object.counter_by_cpu(Counter::Hits)?, self.object.counter_by_cpu(Counter::Idle)?);
+        let (hits, idle) = (self.object.counter_by_cpu(Counter::Hits)?, self.object.counter_by_cpu(Counter::Idle)?);
         let accounted = idle_by_cpu(&self.options.proc_root);
         let at = |counts: &[u64], cpu: u32| counts.get(cpu as usize).copied().unwrap_or(0);
         let mut sum = 0;

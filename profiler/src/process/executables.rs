@@ -396,7 +396,7 @@ fn build(input: &Input) -> Result<(Plan, BuildStats, bool), String> {
     let of_bytes = |bytes: &[u8]| {
         let rows = rows_of_elf(bytes, &limits).map_err(|error| error.to_string())?;
         let plan = Plan::new(&rows, &limits).map_err(|error| error.to_string())?;
-        Ok((plan, rows.stats.clone(), rows.is_go))
+        Ok((plan, rows.stats, rows.is_go))
     };
     match input {
         Input::Bytes(bytes) => of_bytes(bytes),

@@ -11,7 +11,7 @@ pub mod maps;
 mod processes;
 pub mod vdso;
 
-pub use executables::{Built, Executable, ExecutableCounters, ExecutableIndex, Executables, RowState};
+pub use executables::{Built, Executable, ExecutableCounters, ExecutableIndex, Executables, MAX_EXECUTABLES, RowState};
 pub use identity::{FileKey, Header, Load, build_id_of_notes, read_header};
-pub use mappings::{Backing, Mapping, Mappings};
-pub use processes::{Process, ProcessCounters, Processes, Published};
+pub use mappings::{Backing, MAX_MAPPINGS, Mapping, Mappings};
+pub use processes::{MAX_PROCESSES, Process, ProcessCounters, Processes, Published};

@@ -69,8 +69,7 @@ impl BatchBuilder {
 
     /// The index of an executable, by file name and build id.
     pub fn mapping(&mut self, filename: &str, build_id: &str) -> MappingIndex {
-        let mapping =
-            Mapping { filename: self.strings.intern(filename), build_id: self.strings.intern(build_id) };
+        let mapping = Mapping { filename: self.strings.intern(filename), build_id: self.strings.intern(build_id) };
         MappingIndex(intern(&mut self.mapping_index, &mut self.mappings, mapping))
     }
 

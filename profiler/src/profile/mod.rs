@@ -7,8 +7,8 @@ mod batch;
 mod builder;
 pub mod pprof;
 
-pub use builder::{BatchBuilder, MAX_STACKS};
 pub use batch::{
     Batch, Function, FunctionIndex, Line, Location, LocationIndex, LocationKind, Mapping, MappingIndex, Process,
     ProcessIndex, Sample, Stack, StackIndex, StringIndex, StringTable,
 };
+pub use builder::{BatchBuilder, MAX_STACKS};

@@ -62,5 +62,5 @@ fn has_helper(id: i32) -> bool {
         return true;
     }
     let log = String::from_utf8_lossy(&log);
-    !log.is_empty() && !log.starts_with('\0') && !(log.contains("unknown func") || log.contains("invalid func"))
+    !log.starts_with('\0') && !log.contains("unknown func") && !log.contains("invalid func")
 }

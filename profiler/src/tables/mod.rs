@@ -13,7 +13,7 @@ use unwind::build::{Placement, Plan};
 use unwind::rule::{ESCAPE_WORDS, EscapeRule};
 use unwind::slab::{DESCRIPTOR_NOT_LOADED, DESCRIPTOR_WORDS};
 
-pub use process_table::{TableMapping, encode as encode_process_table, words as process_table_words};
+pub use process_table::{MAX_MAPPINGS, TableMapping, encode as encode_process_table, words as process_table_words};
 pub use segments::{AgentSlab, LOCAL_SEGMENT, LocalSegment, Segments};
 
 use crate::sampler::SamplerError;
