@@ -33,8 +33,35 @@ pub fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("everflame: {error:#}");
+            eprintln!("everflame: {}", sentence(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error with its causes, each said once: most errors here already quote the system's words.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let words = cause.to_string();
+        if text.is_empty() {
+            text = words;
+        } else if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn causes_that_were_quoted_are_not_said_again() {
+        let quoted = anyhow::anyhow!("disk full").context("can't write x: disk full; free some");
+        assert_eq!(sentence(&quoted), "can't write x: disk full; free some");
+        let plain = anyhow::anyhow!("no such file").context("cannot run x");
+        assert_eq!(sentence(&plain), "cannot run x: no such file");
     }
 }
