@@ -15,7 +15,7 @@ use super::order::{Order, Timed};
 use super::target::Target;
 use super::timers::{Timers, monotonic_ns};
 use crate::ledger::{Drop, Ledger};
-use crate::process::{Backing, ExecutableIndex, Executables, Mappings, Processes, Published, RowState};
+use crate::process::{Backing, ExecutableIndex, Executables, Mapping, Mappings, Processes, Published, RowState};
 use crate::profile::{Batch, BatchBuilder, LocationIndex, LocationKind, Process as BatchProcess, Sample};
 use crate::sampler::SamplerError;
 use crate::sampler::features::Features;
@@ -158,6 +158,14 @@ struct Resolved {
 struct Snapshot {
     mappings: Arc<Mappings>,
     resolved: Arc<Vec<Option<Resolved>>>,
+}
+
+impl Snapshot {
+    /// What the very same mapping was resolved to.
+    fn resolved_as(&self, mapping: &Mapping) -> Option<Resolved> {
+        let (index, old) = self.mappings.find(mapping.start)?;
+        if old == mapping { self.resolved.get(index).copied().flatten() } else { None }
+    }
 }
 
 /// A sample that waits for its copy, or for the tables to walk it.
@@ -502,10 +510,17 @@ impl Engine {
         }
         let mappings = process.mappings.clone();
         let forebears = self.processes.forebears(pid);
+        // What was mapped before and still is was opened before: a JIT adds mappings many times a second.
+        let before = self.snapshots.remove(&pid).filter(|(start, ..)| *start == key.0).map(|(.., snapshot)| snapshot);
         let resolved = mappings
             .iter()
             .map(|mapping| {
-                let executable = self.executables.resolve(self.processes.proc_root(), pid, &forebears, mapping)?;
+                let known = before.as_ref().and_then(|before| before.resolved_as(mapping));
+                if known.is_some() {
+                    return known;
+                }
+                let executable =
+                    self.executables.resolve(self.processes.proc_root(), pid, &forebears, mapping)?;
                 Some(Resolved { executable, bias: self.executables.bias(executable, mapping)? })
             })
             .collect();
