@@ -3,18 +3,22 @@
 //! One thread drives it by calling [`Engine::tick`] some ten times a second; rows are built on a worker's thread. `order` and
 //! `copies` are pure; `timers` owns the perf events.
 
+mod account;
 mod copies;
 mod counters;
+mod follow;
 pub mod naming;
+mod options;
 mod order;
 mod run;
+mod settle;
 mod target;
 mod timers;
 
 pub use counters::{EngineCounters, MAX_COSTS};
-pub use run::{
-    DEFAULT_COPIES_PER_SECOND, DEFAULT_PROCESSES, DEFAULT_STACK_BYTES, DEFAULT_UNWIND_BYTES, Engine, EngineError,
-    Options, Recording,
+pub use options::{
+    DEFAULT_COPIES_PER_SECOND, DEFAULT_PROCESSES, DEFAULT_STACK_BYTES, DEFAULT_UNWIND_BYTES, EngineError, Options,
 };
+pub use run::{Engine, Recording};
 pub use target::Target;
 pub use timers::monotonic_ns;

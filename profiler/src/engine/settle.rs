@@ -1,0 +1,179 @@
+//! Samples that wait for their copy or their tables, and what each becomes in the batch.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use unwind::end::{End, provenance};
+
+use super::copies::{CopiedFrames, walk_copy};
+use super::follow::{Resolved, Snapshot};
+use super::run::Engine;
+use crate::process::{Backing, RowState};
+use crate::profile::{LocationIndex, LocationKind, ProcessIndex, Sample};
+use crate::sampler::perf_record::StackCopy;
+use crate::sampler::record::Record;
+use crate::tables::{AgentSlab, LocalSegment, encode_process_table};
+
+/// Most bytes of copied stacks that wait for their tables; the oldest are then finished with what is there.
+const MAX_WAITING_COPY_BYTES: usize = 32 << 20;
+
+/// A sample that waits for its copy, or for the tables to walk it.
+pub(super) struct Unfinished {
+    pub(super) record: Record,
+    pub(super) snapshot: Snapshot,
+    pub(super) process: ProcessIndex,
+    pub(super) stale: bool,
+    pub(super) copy: Option<StackCopy>,
+}
+
+impl Engine {
+    pub(super) fn wait_for_tables(&mut self, unfinished: Unfinished) {
+        self.waiting_bytes += unfinished.copy.as_ref().map_or(0, |copy| copy.stack.len());
+        self.waiting.push_back(unfinished);
+    }
+
+    /// Whether some executable of the snapshot is still with the row builder.
+    pub(super) fn is_building(&self, snapshot: &Snapshot) -> bool {
+        snapshot.resolved.iter().flatten().any(|resolved| {
+            let rows = self.executables.get(resolved.executable).map(|executable| &executable.rows);
+            matches!(rows, Some(RowState::Building | RowState::Unbuilt))
+        })
+    }
+
+    /// Finishes the samples whose tables are there; all of them when `now`.
+    pub(super) fn finish_waiting(&mut self, now: bool) {
+        let mut still = VecDeque::new();
+        while let Some(unfinished) = self.waiting.pop_front() {
+            let over = self.waiting_bytes > MAX_WAITING_COPY_BYTES;
+            if unfinished.copy.is_some() {
+                // Asks for the rows, should nobody have done so yet.
+                let _ = self.table_mappings(&unfinished.snapshot);
+                if !now && !over && self.is_building(&unfinished.snapshot) {
+                    still.push_back(unfinished);
+                    continue;
+                }
+            }
+            self.waiting_bytes -= unfinished.copy.as_ref().map_or(0, |copy| copy.stack.len());
+            self.finish_sample(unfinished);
+        }
+        self.waiting = still;
+    }
+
+    pub(super) fn walk_unfinished(&mut self, snapshot: &Snapshot, copy: &StackCopy) -> CopiedFrames {
+        let same = self.local_holds.as_ref().is_some_and(|held| Arc::ptr_eq(held, &snapshot.mappings));
+        let mappings = if same { Vec::new() } else { self.table_mappings(snapshot).unwrap_or_default() };
+        if !same {
+            self.local.place(|base, words| encode_process_table(base, &mappings, words));
+            self.local_holds = Some(snapshot.mappings.clone());
+        }
+        let slab = AgentSlab { segments: self.tables.segments(), local: &self.local };
+        walk_copy(copy, &slab, LocalSegment::BASE)
+    }
+
+    pub(super) fn finish_sample(&mut self, unfinished: Unfinished) {
+        let Unfinished { record, snapshot, process, stale, copy } = unfinished;
+        let mut user = record.user;
+        let (mut end, mut ways) = (record.end, record.header.provenance);
+        self.counters.kernel_walked_frames += user.len() as u64;
+        self.counters.cache_hits += u64::from(record.header.cache_hits);
+        let kernel_finished = !end.worth_a_copy();
+        if let Some(copy) = copy {
+            let again = self.walk_unfinished(&snapshot, &copy);
+            if kernel_finished {
+                self.verify(&user, end, &again);
+            } else if better(&again, end, user.len()) {
+                (user, end, ways) = (again.frames, again.end, again.provenance);
+            }
+            self.counters.finished_from_copy += u64::from(!kernel_finished);
+        } else if !kernel_finished {
+            self.counters.copy_missing += 1;
+        }
+        if kernel_finished && end != End::NoUser {
+            self.counters.finished_in_kernel += 1;
+        }
+        if stale {
+            self.counters.stale += 1;
+            ways |= provenance::STALE;
+        }
+        let mut locations = Vec::with_capacity(record.kernel.len() + user.len());
+        for (depth, address) in record.kernel.iter().enumerate() {
+            // Return addresses point behind the call; only the leaf is exact.
+            let inside = if depth == 0 { *address } else { address.wrapping_sub(1) };
+            locations.push(self.builder.location(LocationKind::Kernel, None, inside));
+        }
+        for address in &user {
+            locations.push(self.user_location(&snapshot, record.header.tgid, *address));
+        }
+        let Some(stack) = self.builder.stack(locations) else {
+            self.counters.stacks_refused += 1;
+            return;
+        };
+        let thread_name = String::from_utf8_lossy(record.header.comm.split(|byte| *byte == 0).next().unwrap_or(&[]));
+        let sample = Sample {
+            time_ns: record.header.time_ns,
+            weight_ns: self.period_ns,
+            process,
+            tid: record.header.tid,
+            thread_name: self.builder.text(&thread_name),
+            cpu: record.header.cpu,
+            stack,
+            end,
+            provenance: ways,
+        };
+        self.builder.push(sample);
+    }
+
+    pub(super) fn verify(&mut self, user: &[u64], end: End, again: &CopiedFrames) {
+        if !self.options.verify {
+            return;
+        }
+        let cut = again.end == End::BadRead && end != End::BadRead && user.starts_with(&again.frames);
+        if cut {
+            self.counters.verified_cut += 1;
+        } else if again.frames == user && again.end == end {
+            self.counters.verified_same += 1;
+        } else {
+            self.counters.verified_different += 1;
+        }
+    }
+
+    pub(super) fn user_location(&mut self, snapshot: &Snapshot, pid: u32, address: u64) -> LocationIndex {
+        let Some((index, mapping)) = snapshot.mappings.find(address) else {
+            return self.builder.location(LocationKind::Unknown, None, address);
+        };
+        match snapshot.resolved.get(index).copied().flatten() {
+            Some(Resolved { executable, bias }) => {
+                self.executables.touch(executable, self.ticks);
+                let (path, build_id) = match self.executables.get(executable) {
+                    Some(executable) => (executable.path.clone(), executable.build_id.clone()),
+                    None => ("".into(), String::new()),
+                };
+                let kind = if mapping.backing == Backing::Vdso { LocationKind::Vdso } else { LocationKind::Native };
+                let at = self.builder.mapping(&path, &build_id);
+                self.mapping_executables.insert(at.0, executable);
+                self.builder.location(kind, Some(at), address.wrapping_sub(bias))
+            }
+            None if mapping.backing == Backing::Anonymous => {
+                // By process: the same address is other code in the next one.
+                let at = self.builder.mapping(&jit_mapping(pid), "");
+                self.jit_pids.insert(at.0, pid);
+                self.builder.location(LocationKind::Jit, Some(at), address)
+            }
+            None => {
+                let at = self.builder.mapping(&mapping.path, "");
+                let in_file = address.wrapping_sub(mapping.start).wrapping_add(mapping.file_offset);
+                self.builder.location(LocationKind::Unknown, Some(at), in_file)
+            }
+        }
+    }
+}
+
+/// Whether a walk of the copy tells more than the kernel's record did.
+fn better(again: &CopiedFrames, end: End, frames: usize) -> bool {
+    again.end == End::Complete || again.frames.len() > frames || (again.frames.len() == frames && again.end != end)
+}
+
+/// The name of a process's code without a file.
+fn jit_mapping(pid: u32) -> String {
+    format!("[anon {pid}]")
+}
