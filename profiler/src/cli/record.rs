@@ -310,6 +310,16 @@ fn recording_statistics(recording: &Recording) -> String {
         executables.refused,
         executables.evicted,
     );
+    let (tables, processes) = (&recording.table_counters, &recording.process_counters);
+    text += &format!(
+        "tables: refused {} escape rules refused {} grace periods {}; processes: unknown {} too many {} mappings dropped {}\n",
+        tables.refused,
+        tables.escapes_refused,
+        tables.grace_periods,
+        processes.unknown,
+        processes.too_many,
+        processes.mappings_dropped,
+    );
     text += &format!("kernel memory: {} KiB of maps and rings\n", recording.kernel_bytes >> 10);
     text
 }

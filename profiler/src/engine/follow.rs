@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use profiler_common::{MAX_CACHE_TAG, ProcessEntry};
+use profiler_common::ProcessEntry;
 use unwind::end::End;
 
 use super::counters::MAX_COSTS;
@@ -103,6 +103,7 @@ impl Engine {
         if let Some(process) = self.processes.get_mut(pid) {
             process.stale_before = old.generation + 1;
         }
+        self.tags.retire(old.tag);
         self.tables.unload_process(old.loaded);
     }
 
@@ -224,20 +225,23 @@ impl Engine {
         let mappings = self.table_mappings(&snapshot)?;
         let Some(loaded) = self.tables.load_process(&mappings)? else { return Ok(()) };
         self.generation = self.generation.wrapping_add(1).max(1);
-        // A tag may come again only when no cache can hold the old one. Two grace periods and a cleared cache would allow it;
-        // until then tags that ran out switch the cache off for new processes, which costs time and no truth.
-        self.tag = self.tag.saturating_add(1).min(MAX_CACHE_TAG + 1);
-        let tag = if self.tag > MAX_CACHE_TAG { 0 } else { self.tag };
+        let (tables, caches) = (&mut self.tables, &mut self.rule_caches);
+        let tag = self.tags.take(|| {
+            tables.wait_for_programs();
+            caches.clear()
+        });
         let entry = ProcessEntry { table: loaded.root, generation: self.generation, tag, reserved: 0 };
         if self.processes_map.insert(pid, PodProcessEntry(entry), 0).is_err() {
             self.tables.counters.refused += 1;
+            self.tags.retire(tag);
             self.tables.unload_process(loaded);
             return Ok(());
         }
-        let published = Published { loaded, generation: self.generation, version };
+        let published = Published { loaded, generation: self.generation, tag, version };
         if let Some(process) = self.processes.get_mut(pid)
             && let Some(old) = process.published.replace(published)
         {
+            self.tags.retire(old.tag);
             self.tables.unload_process(old.loaded);
         }
         Ok(())

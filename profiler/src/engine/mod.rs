@@ -12,6 +12,7 @@ mod options;
 mod order;
 mod run;
 mod settle;
+mod tags;
 mod target;
 mod timers;
 

@@ -13,15 +13,16 @@ use super::follow::Snapshot;
 use super::options::{EngineError, Options};
 use super::order::{Order, Timed};
 use super::settle::Unfinished;
+use super::tags::Tags;
 use super::timers::{Timers, monotonic_ns};
-use crate::process::{ExecutableIndex, Executables, Mappings, Processes};
+use crate::process::{ExecutableIndex, Executables, Mappings, ProcessCounters, Processes};
 use crate::profile::{Batch, BatchBuilder};
 use crate::sampler::SamplerError;
 use crate::sampler::features::Features;
-use crate::sampler::object::{Object, ObjectOptions, PodProcessEntry, VerifiedInstructions};
+use crate::sampler::object::{Object, ObjectOptions, PodProcessEntry, RuleCaches, VerifiedInstructions};
 use crate::sampler::perf_record::{self, Event, KernelSymbol, PerfRecord, StackCopy};
 use crate::sampler::record::{self, Record};
-use crate::tables::{LocalSegment, Segments, Tables};
+use crate::tables::{LocalSegment, Segments, TableCounters, Tables};
 
 /// How long the end of a recording waits for rows that are being built.
 const FINISH_PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +41,10 @@ pub struct Recording {
     pub jit_pids: HashMap<u32, u32>,
     /// What the engine saw.
     pub counters: EngineCounters,
+    /// What the tables refused.
+    pub table_counters: TableCounters,
+    /// What the process table left out.
+    pub process_counters: ProcessCounters,
     /// CPUs that were sampled.
     pub cpus: u32,
     /// Bytes of BPF maps and perf rings.
@@ -93,7 +98,8 @@ pub struct Engine {
     pub(super) local: LocalSegment,
     pub(super) local_holds: Option<Arc<Mappings>>,
     pub(super) generation: u32,
-    pub(super) tag: u32,
+    pub(super) tags: Tags,
+    pub(super) rule_caches: RuleCaches,
     pub(super) ticks: u64,
     pub(super) started_ns: u64,
     pub(super) started_wall_ns: u64,
@@ -120,6 +126,7 @@ impl Engine {
         )?;
         let ring = object.take_ring()?;
         let processes_map = object.take_processes()?;
+        let rule_caches = object.take_rule_caches()?;
         let tables = Tables::new(Segments::new(object.take_segments()?), options.unwind_bytes);
         let map_error =
             |error: aya::maps::MapError| SamplerError::Load { what: "filter".into(), why: error.to_string() };
@@ -167,7 +174,8 @@ impl Engine {
             local: LocalSegment::new(),
             local_holds: None,
             generation: 0,
-            tag: 0,
+            tags: Tags::default(),
+            rule_caches,
             ticks: 0,
             started_ns: 0,
             started_wall_ns: 0,
@@ -294,6 +302,8 @@ impl Engine {
             mapping_executables,
             jit_pids: self.jit_pids,
             counters: self.counters,
+            table_counters: self.tables.counters,
+            process_counters: self.processes.counters,
             cpus: self.timers.len() as u32,
             kernel_bytes: self.tables.bytes() + self.timers.ring_bytes(),
             kernel_symbols: self.kernel_symbols,

@@ -23,6 +23,8 @@ pub struct Published {
     pub loaded: LoadedProcess,
     /// The generation that records made with it carry.
     pub generation: u32,
+    /// Its tag in the rule caches' keys.
+    pub tag: u32,
     /// [`Process::version`] when it was made.
     pub version: u64,
 }

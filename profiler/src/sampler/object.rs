@@ -1,9 +1,9 @@
 //! The eBPF object in the kernel: maps sized, globals set, programs verified. Nothing is attached here.
 
-use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray, ProgramArray, RingBuf};
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray, RingBuf};
 use aya::programs::{PerfEvent, RawTracePoint};
 use aya::{Ebpf, EbpfLoader};
-use profiler_common::{COUNTERS, ProcessEntry};
+use profiler_common::{CACHE_SLOTS, COUNTERS, ProcessEntry};
 use unwind::slab::SEGMENT_WORDS;
 
 use super::SamplerError;
@@ -131,6 +131,11 @@ impl Object {
         take(&mut self.bpf, "PROCESSES")
     }
 
+    /// The rule caches, to be cleared when their tags run out.
+    pub fn take_rule_caches(&mut self) -> Result<RuleCaches, SamplerError> {
+        Ok(RuleCaches(take(&mut self.bpf, "RULES")?))
+    }
+
     /// The outer map of the slab.
     pub fn take_segments(
         &mut self,
@@ -210,6 +215,25 @@ where
 pub struct PodProcessEntry(pub ProcessEntry);
 // SAFETY: four u32 without padding.
 unsafe impl aya::Pod for PodProcessEntry {}
+
+/// The rule cache of every CPU.
+pub struct RuleCaches(PerCpuArray<MapData, PodCache>);
+
+impl RuleCaches {
+    /// Empties them all; false if the kernel refused.
+    pub fn clear(&mut self) -> bool {
+        let Ok(cpus) = aya::util::nr_cpus() else { return false };
+        let empty = vec![PodCache([0; CACHE_SLOTS * 2]); cpus];
+        PerCpuValues::try_from(empty).is_ok_and(|values| self.0.set(0, values, 0).is_ok())
+    }
+}
+
+/// One CPU's cache as a map value.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodCache([u64; CACHE_SLOTS * 2]);
+// SAFETY: plain words.
+unsafe impl aya::Pod for PodCache {}
 
 /// A whole segment as a map value; never held by value, only its size is used.
 #[repr(transparent)]

@@ -120,7 +120,7 @@ impl Tables {
     ///
     /// `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu` in the kernel (≥ 4.3): programs run under RCU. Never a sleep: a virtual
     /// CPU can stop for seconds inside a program.
-    fn wait_for_programs(&mut self) {
+    pub fn wait_for_programs(&mut self) {
         const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
         // SAFETY: a system call without pointers.
         let waited = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
