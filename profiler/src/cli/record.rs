@@ -22,8 +22,6 @@ use crate::report::top::{TopOptions, render};
 
 /// Without a command and a duration.
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
-/// Between two rounds of the engine.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What the words mean.
 struct Settings {
@@ -192,7 +190,7 @@ fn watch(
     let progress = std::io::stderr().is_terminal().then(Progress::start);
     let status = loop {
         let left = settings.duration.map(|duration| duration.saturating_sub(started.elapsed()));
-        std::thread::sleep(left.unwrap_or(TICK).min(TICK));
+        std::thread::sleep(left.map_or(engine.round(), |left| left.min(engine.round())));
         engine.tick()?;
         if let Some(progress) = &progress {
             progress.say(format!(

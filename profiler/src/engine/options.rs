@@ -8,7 +8,8 @@ use crate::sampler::SamplerError;
 /// Bytes of stack that perf core copies for a sample that the kernel could not finish: the most that a record holds, about
 /// 6 µs each.
 pub const DEFAULT_STACK_BYTES: u32 = 65_280;
-/// Copies per CPU and second: at most 1.2 ms and 13 MB a second.
+/// Copies per CPU and second, at least; the rate if that is higher, so that a new program's samples all get one. 200 cost at
+/// most 1.2 ms and 13 MB a second.
 pub const DEFAULT_COPIES_PER_SECOND: u32 = 200;
 /// Slab budget: 16 M rows, or 500 libraries of libc's size.
 pub const DEFAULT_UNWIND_BYTES: u64 = 64 << 20;
@@ -34,7 +35,7 @@ pub struct Options {
     pub unwind_bytes: u64,
     /// Stack bytes per copy.
     pub stack_bytes: u32,
-    /// Copies per CPU and second.
+    /// Copies per CPU and second; never less than the rate.
     pub copies_per_second: u32,
     /// Entries of the process hash.
     pub processes: u32,

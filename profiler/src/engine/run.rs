@@ -14,7 +14,7 @@ use super::options::{EngineError, Options};
 use super::order::{Order, Timed};
 use super::settle::Unfinished;
 use super::tags::Tags;
-use super::timers::{Timers, monotonic_ns};
+use super::timers::{Timers, monotonic_ns, round};
 use crate::process::{ExecutableIndex, Executables, Mappings, ProcessCounters, Processes};
 use crate::profile::{Batch, BatchBuilder};
 use crate::sampler::SamplerError;
@@ -117,7 +117,7 @@ impl Engine {
             &ObjectOptions {
                 filter: options.filter,
                 own_pid: if options.include_self { 0 } else { std::process::id() },
-                copies_per_second: options.copies_per_second,
+                copies_per_second: options.copies_per_second.max(options.frequency_hz.saturating_add(1)),
                 ring_bytes: ring_bytes(options.frequency_hz, cpus),
                 processes: options.processes,
                 rule_cache: options.rule_cache,
@@ -194,7 +194,12 @@ impl Engine {
         Ok(self.timers.start()?)
     }
 
-    /// One round: drain, apply in order, publish, finish. Call it about ten times a second.
+    /// How long to wait between two calls of [`Engine::tick`]: 100 ms at 99 Hz, less at higher rates.
+    pub fn round(&self) -> Duration {
+        round(self.period_ns)
+    }
+
+    /// One round: drain, apply in order, publish, finish. Call it each [`Engine::round`].
     pub fn tick(&mut self) -> Result<(), EngineError> {
         self.ticks += 1;
         let began = monotonic_ns();

@@ -5,10 +5,14 @@ use std::time::Duration;
 use crate::sampler::perf_event::{PerfEvent, PerfRing};
 use crate::sampler::{SamplerError, cpus};
 
-/// Bytes of each CPU's ring for stack copies: 31 of 64 KiB. Memory that is only touched when copies are taken.
-pub(super) const COPY_RING_BYTES: usize = 2 << 20;
+/// Least and most bytes of each CPU's ring for stack copies.
+const COPY_RING_BYTES: std::ops::RangeInclusive<usize> = 2 << 20..=4 << 20;
 /// Bytes of each CPU's side-band ring: about 10,000 records between two drains.
 pub(super) const SIDE_BAND_RING_BYTES: usize = 1 << 20;
+/// Samples of one CPU between two rounds of the engine, as far as [`ROUND`] allows it.
+const SAMPLES_PER_ROUND: u32 = 10;
+/// Shortest and longest time between two rounds: a program's first samples need copies until a round has seen it.
+const ROUND: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(100);
 /// Start phases are spread over a period, but never over more than this.
 const MAX_STAGGER: Duration = Duration::from_millis(10);
 
@@ -18,6 +22,19 @@ pub fn monotonic_ns() -> u64 {
     // SAFETY: writes the timespec; the clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// How long to wait between two rounds.
+pub(super) fn round(period_ns: u64) -> Duration {
+    (Duration::from_nanos(period_ns) * SAMPLES_PER_ROUND).clamp(*ROUND.start(), *ROUND.end())
+}
+
+/// A ring for the copies of a new program's samples at this rate: those of 100 ms, since perf core reserves room for the
+/// whole copy however little stack there is, and a busy machine may let us wait for so long.
+fn copy_ring_bytes(period_ns: u64, stack_bytes: u32) -> usize {
+    let copies = Duration::from_millis(100).as_nanos() as u64 / period_ns.max(1);
+    let wanted = usize::try_from(copies * u64::from(stack_bytes)).unwrap_or(usize::MAX);
+    wanted.clamp(*COPY_RING_BYTES.start(), *COPY_RING_BYTES.end()).next_power_of_two()
 }
 
 struct Cpu {
@@ -51,7 +68,7 @@ impl Timers {
     fn add(&mut self, number: u32) -> Result<(), SamplerError> {
         let sampling = PerfEvent::sampling(number, self.period_ns, self.stack_bytes)?;
         let side_band = PerfEvent::side_band(number)?;
-        let copies = PerfRing::map(&sampling, COPY_RING_BYTES)?;
+        let copies = PerfRing::map(&sampling, copy_ring_bytes(self.period_ns, self.stack_bytes))?;
         let records = PerfRing::map(&side_band, SIDE_BAND_RING_BYTES)?;
         sampling.set_program(self.program)?;
         side_band.enable()?;
@@ -134,6 +151,21 @@ impl Timers {
 
     /// Bytes of all rings.
     pub(super) fn ring_bytes(&self) -> u64 {
-        self.cpus.len() as u64 * (COPY_RING_BYTES + SIDE_BAND_RING_BYTES + 8192) as u64
+        let copies = copy_ring_bytes(self.period_ns, self.stack_bytes);
+        self.cpus.len() as u64 * (copies + SIDE_BAND_RING_BYTES + 8192) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_shorter_and_rings_larger_at_a_high_rate() {
+        for (hz, milliseconds, ring_mib) in [(1, 100, 2), (99, 100, 2), (200, 50, 2), (999, 10, 4), (9999, 10, 4)] {
+            let period_ns = 1_000_000_000 / hz;
+            assert_eq!(round(period_ns).as_millis(), milliseconds, "{hz} Hz");
+            assert_eq!(copy_ring_bytes(period_ns, 65_280), ring_mib << 20, "{hz} Hz");
+        }
     }
 }
