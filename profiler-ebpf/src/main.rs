@@ -10,6 +10,8 @@ mod hooks;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod plain;
+#[cfg(target_arch = "bpf")]
 mod registers;
 #[cfg(target_arch = "bpf")]
 mod sample;

@@ -26,7 +26,7 @@ use crate::maps::{
 use crate::registers::{UserState, in_user_mode, user_registers};
 
 /// Room for frames; a power of two, so that a mask bounds the index for the verifier.
-const FRAME_WORDS: usize = 2048;
+pub(crate) const FRAME_WORDS: usize = 2048;
 // `finish` masks a number with 15 to make an `End` of it.
 const _: () = assert!(End::ALL.len() == 16);
 const _: () = assert!(FRAME_WORDS > MAX_USER_FRAMES + MAX_KERNEL_FRAMES + FRAMES_PER_RUN);
@@ -34,11 +34,11 @@ const _: () = assert!(FRAME_WORDS > MAX_USER_FRAMES + MAX_KERNEL_FRAMES + FRAMES
 /// State of the sample in hand. A per-CPU value may be 32 KiB at most.
 #[repr(C)]
 pub struct Scratch {
-    header: RecordHeader,
-    frames: [u64; FRAME_WORDS],
+    pub(crate) header: RecordHeader,
+    pub(crate) frames: [u64; FRAME_WORDS],
     walk: Walk,
     runs: u32,
-    number_of_frames: u32,
+    pub(crate) number_of_frames: u32,
 }
 
 struct UserMemory;
@@ -99,31 +99,71 @@ pub fn sample(ctx: *mut bpf_perf_event_data) -> u32 {
 
 #[inline(always)]
 fn take_sample(ctx: PerfEventContext) -> u32 {
+    let Some(scratch) = begin(&ctx) else {
+        return 0;
+    };
+    let filter_bits = crate::maps::filter();
+    if filter_bits & filter::KERNEL_ONLY != 0 {
+        return submit(scratch, End::NoUser);
+    }
+
+    let tgid = scratch.header.tgid;
+    let walk = &mut scratch.walk;
+    match user_registers(&ctx, walk) {
+        UserState::Ready => {}
+        UserState::Compat => {
+            walk.exact = 1;
+            push(scratch);
+            return submit(scratch, End::Compat);
+        }
+        UserState::Absent => return submit(scratch, End::NoUser),
+        UserState::Unknown => return submit(scratch, End::NoRegisters),
+    }
+    walk.exact = 1;
+    walk.map_bytes = 0;
+    walk.map_start = 0;
+    // SAFETY: the entry is copied at once; a concurrent update replaces it whole.
+    let Some(entry) = (unsafe { PROCESSES.get(tgid) }) else {
+        push(scratch);
+        return submit(scratch, End::NoProcess);
+    };
+    walk.process = entry.table;
+    walk.tag = if use_cache() != 0 { (entry.tag as u64) << CACHE_ADDRESS_BITS } else { 0 };
+    scratch.header.generation = entry.generation;
+    push(scratch);
+    // SAFETY: a tail call with the same context type.
+    unsafe { PROGRAMS.tail_call(&ctx, 0) };
+    submit(scratch, End::Aborted)
+}
+
+/// Judges a hit, and begins its record: header and kernel frames. `None`: not wanted, and counted.
+#[inline(always)]
+pub(crate) fn begin(ctx: &PerfEventContext) -> Option<&'static mut Scratch> {
     let started = unsafe { bpf_ktime_get_ns() };
     count(Counter::Hits);
     let id = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
     if tgid == 0 {
         count(Counter::Idle);
-        return 0;
+        return None;
     }
     if tgid == own_pid() {
         count(Counter::Own);
-        return 0;
+        return None;
     }
     let filter_bits = crate::maps::filter();
-    let user_mode = in_user_mode(&ctx);
+    let user_mode = in_user_mode(ctx);
     let cgroup_id = unsafe { helpers::bpf_get_current_cgroup_id() };
     if is_filtered(filter_bits, tgid, cgroup_id, user_mode) {
         count(Counter::Filtered);
-        return 0;
+        return None;
     }
     if filter_bits & filter::COUNT_PIDS != 0 {
         count_pid(tgid);
     }
     let Some(pointer) = SCRATCH.get_ptr_mut(0) else {
         count(Counter::NoScratch);
-        return 0;
+        return None;
     };
     // SAFETY: this CPU's own value, and sampling programs do not nest on a CPU (bpf_prog_active).
     let scratch = unsafe { &mut *pointer };
@@ -146,6 +186,8 @@ fn take_sample(ctx: PerfEventContext) -> u32 {
     unsafe { helpers::generated::bpf_get_current_comm(header.comm.as_mut_ptr().cast(), 16) };
     scratch.number_of_frames = 0;
     scratch.runs = 0;
+    scratch.walk.provenance = 0;
+    scratch.walk.cache_hits = 0;
 
     if filter_bits & filter::USER_ONLY == 0 && !user_mode {
         let frames = scratch.frames.as_mut_ptr();
@@ -159,38 +201,7 @@ fn take_sample(ctx: PerfEventContext) -> u32 {
             scratch.header.kernel_frames = taken as u16;
         }
     }
-    if filter_bits & filter::KERNEL_ONLY != 0 {
-        return submit(scratch, End::NoUser);
-    }
-
-    let walk = &mut scratch.walk;
-    match user_registers(&ctx, walk) {
-        UserState::Ready => {}
-        UserState::Compat => {
-            walk.exact = 1;
-            push(scratch);
-            return submit(scratch, End::Compat);
-        }
-        UserState::Absent => return submit(scratch, End::NoUser),
-        UserState::Unknown => return submit(scratch, End::NoRegisters),
-    }
-    walk.exact = 1;
-    walk.provenance = 0;
-    walk.cache_hits = 0;
-    walk.map_bytes = 0;
-    walk.map_start = 0;
-    // SAFETY: the entry is copied at once; a concurrent update replaces it whole.
-    let Some(entry) = (unsafe { PROCESSES.get(tgid) }) else {
-        push(scratch);
-        return submit(scratch, End::NoProcess);
-    };
-    walk.process = entry.table;
-    walk.tag = if use_cache() != 0 { (entry.tag as u64) << CACHE_ADDRESS_BITS } else { 0 };
-    scratch.header.generation = entry.generation;
-    push(scratch);
-    // SAFETY: a tail call with the same context type.
-    unsafe { PROGRAMS.tail_call(&ctx, 0) };
-    submit(scratch, End::Aborted)
+    Some(scratch)
 }
 
 /// Entry point of the continuation.
@@ -252,7 +263,7 @@ fn push(scratch: &mut Scratch) {
 
 /// Writes the record; says whether perf core shall copy registers and stack.
 #[inline(always)]
-fn submit(scratch: &mut Scratch, end: End) -> u32 {
+pub(crate) fn submit(scratch: &mut Scratch, end: End) -> u32 {
     let mut wanted = 0;
     if end.worth_a_copy() || crate::maps::filter() & filter::COPY_ALL != 0 {
         wanted = within_copy_budget(scratch.header.time_ns) as u32;
