@@ -75,7 +75,7 @@ fn documentation() -> Result<()> {
 
 fn unit() -> Result<()> {
     need_compilers()?;
-    command::run(&mut cargo(&["test", "--locked", "--workspace"]))
+    command::run(&mut cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]))
 }
 
 /// What the fixture programs are built with.
