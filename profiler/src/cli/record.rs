@@ -13,7 +13,7 @@ use symbolizer::Symbolizer;
 use super::args::Record;
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::engine::{Engine, Options, Recording, Target, naming};
+use crate::engine::{Engine, Precedence, Options, Recording, Target, naming};
 use crate::output;
 use crate::profile::pprof::{ProfileInfo, encode};
 use crate::report::summary::summary;
@@ -187,6 +187,8 @@ fn watch(
     stop: &Stop,
 ) -> anyhow::Result<Option<ExitStatus>> {
     let started = Instant::now();
+    // The command runs already, and does not inherit it.
+    let _precedence = Precedence::take();
     let progress = std::io::stderr().is_terminal().then(Progress::start);
     let status = loop {
         let left = settings.duration.map(|duration| duration.saturating_sub(started.elapsed()));

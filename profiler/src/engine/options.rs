@@ -43,6 +43,9 @@ pub struct Options {
     pub rule_cache: bool,
     /// Unwind every sample a second time in the agent and compare; needs `filter::COPY_ALL`.
     pub verify: bool,
+    /// Most copies that are kept whole for another unwinder to look at, with `filter::COPY_ALL`; they are other programs'
+    /// data, so this is for tests.
+    pub keep_captures: usize,
     /// Where `/proc` is.
     pub proc_root: PathBuf,
 }
@@ -62,6 +65,7 @@ impl Default for Options {
             processes: DEFAULT_PROCESSES,
             rule_cache: true,
             verify: false,
+            keep_captures: 0,
             proc_root: PathBuf::from("/proc"),
         }
     }

@@ -12,7 +12,7 @@ use super::counters::EngineCounters;
 use super::follow::Snapshot;
 use super::options::{EngineError, Options};
 use super::order::{Order, Timed};
-use super::settle::Unfinished;
+use super::settle::{Capture, Unfinished};
 use super::tags::Tags;
 use super::timers::{Timers, monotonic_ns, round};
 use crate::process::{ExecutableIndex, Executables, Mappings, ProcessCounters, Processes};
@@ -45,6 +45,8 @@ pub struct Recording {
     pub table_counters: TableCounters,
     /// What the process table left out.
     pub process_counters: ProcessCounters,
+    /// Copies that were kept, as many as [`Options::keep_captures`] asked for.
+    pub captures: Vec<Capture>,
     /// CPUs that were sampled.
     pub cpus: u32,
     /// Bytes of BPF maps and perf rings.
@@ -106,6 +108,7 @@ pub struct Engine {
     pub(super) started_idle: HashMap<u32, u64>,
     pub(super) period_ns: u64,
     pub(super) counters: EngineCounters,
+    pub(super) captures: Vec<Capture>,
 }
 
 impl Engine {
@@ -182,6 +185,7 @@ impl Engine {
             started_idle: HashMap::new(),
             period_ns,
             counters: EngineCounters::default(),
+            captures: Vec::new(),
         })
     }
 
@@ -307,6 +311,7 @@ impl Engine {
             mapping_executables,
             jit_pids: self.jit_pids,
             counters: self.counters,
+            captures: self.captures,
             table_counters: self.tables.counters,
             process_counters: self.processes.counters,
             cpus: self.timers.len() as u32,

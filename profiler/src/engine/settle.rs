@@ -8,7 +8,7 @@ use unwind::end::{End, provenance};
 use super::copies::{CopiedFrames, walk_copy};
 use super::follow::{Resolved, Snapshot};
 use super::run::Engine;
-use crate::process::{Backing, RowState};
+use crate::process::{Backing, Mappings, RowState};
 use crate::profile::{LocationIndex, LocationKind, ProcessIndex, Sample};
 use crate::sampler::perf_record::StackCopy;
 use crate::sampler::record::Record;
@@ -24,6 +24,20 @@ pub(super) struct Unfinished {
     pub(super) process: ProcessIndex,
     pub(super) stale: bool,
     pub(super) copy: Option<StackCopy>,
+}
+
+/// A copied stack with what both walks made of it.
+pub struct Capture {
+    /// Which process.
+    pub pid: u32,
+    /// Its executable mappings at that time.
+    pub mappings: Arc<Mappings>,
+    /// Registers and stack.
+    pub copy: StackCopy,
+    /// Addresses to look up, leaf first, and the end, from the kernel program.
+    pub kernel: (Vec<u64>, End),
+    /// The same from the agent's walk of the copy.
+    pub agent: (Vec<u64>, End),
 }
 
 impl Engine {
@@ -79,6 +93,15 @@ impl Engine {
         let kernel_finished = !end.worth_a_copy();
         if let Some(copy) = copy {
             let again = self.walk_unfinished(&snapshot, &copy);
+            if self.captures.len() < self.options.keep_captures {
+                self.captures.push(Capture {
+                    pid: record.header.tgid,
+                    mappings: snapshot.mappings.clone(),
+                    copy,
+                    kernel: (user.clone(), end),
+                    agent: (again.frames.clone(), again.end),
+                });
+            }
             if kernel_finished {
                 self.verify(&user, end, &again);
             } else if better(&again, end, user.len()) {
