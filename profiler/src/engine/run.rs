@@ -15,7 +15,7 @@ use super::order::{Order, Timed};
 use super::settle::{Capture, Unfinished};
 use super::tags::Tags;
 use super::timers::{Timers, monotonic_ns, round};
-use crate::process::{ExecutableIndex, Executables, Mappings, ProcessCounters, Processes};
+use crate::process::{ExecutableIndex, Executables, Mappings, ProcessCounters, Processes, mapping_of};
 use crate::profile::{Batch, BatchBuilder};
 use crate::sampler::SamplerError;
 use crate::sampler::features::Features;
@@ -267,13 +267,27 @@ impl Engine {
                 None => self.counters.malformed_records += 1,
             }
         }
+        let mut mapped = Vec::new();
         let (order, counters) = (&mut self.order, &mut self.counters);
         self.timers.drain(|bytes| match perf_record::parse(bytes) {
-            Ok(Some(record)) => order.push(Item::Perf(record)),
+            Ok(Some(record)) => {
+                if let Event::Mmap(mmap) = &record.event {
+                    mapped.push((record.pid, mapping_of(mmap)));
+                }
+                order.push(Item::Perf(record));
+            }
             Ok(None) => {}
             Err(_) => counters.malformed_side_band += 1,
         });
         self.counters.late = self.order.late();
+        let now = monotonic_ns();
+        let only_pids = self.options.filter & filter::PIDS != 0;
+        for (pid, mapping) in mapped {
+            if !only_pids || self.options.pids.contains(&pid) {
+                self.executables.open_early(self.processes.proc_root(), pid, &mapping, now);
+            }
+        }
+        self.executables.end_round(now);
     }
     /// Stops the timers, reads what is left, waits a bounded time for rows, and hands everything over.
     pub fn finish(mut self) -> Result<Recording, EngineError> {

@@ -38,6 +38,8 @@ pub struct Capture {
     pub kernel: (Vec<u64>, End),
     /// The same from the agent's walk of the copy.
     pub agent: (Vec<u64>, End),
+    /// How the agent found the frames: bits of [`provenance`].
+    pub provenance: u8,
 }
 
 impl Engine {
@@ -100,6 +102,7 @@ impl Engine {
                     copy,
                     kernel: (user.clone(), end),
                     agent: (again.frames.clone(), again.end),
+                    provenance: again.provenance,
                 });
             }
             if kernel_finished {

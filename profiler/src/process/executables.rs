@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use unwind::build::{BuildStats, Limits, Plan, rows_of_elf};
 
+use super::early_files::EarlyFiles;
 use super::identity::{FileKey, Header, read_header};
 use super::mappings::{Backing, Mapping};
 use crate::sampler::SamplerError;
@@ -113,6 +114,7 @@ pub struct Executables {
     by_file: HashMap<FileKey, Option<ExecutableIndex>>,
     by_identity: HashMap<[u8; 32], ExecutableIndex>,
     vdso: Option<ExecutableIndex>,
+    early: EarlyFiles,
     jobs: Option<SyncSender<Job>>,
     built: Receiver<Built>,
     worker: Option<JoinHandle<()>>,
@@ -141,6 +143,7 @@ impl Executables {
             by_file: HashMap::new(),
             by_identity: HashMap::new(),
             vdso: None,
+            early: EarlyFiles::default(),
             jobs: Some(jobs),
             built,
             worker: Some(worker),
@@ -171,6 +174,18 @@ impl Executables {
         self.waiting
     }
 
+    /// A record told of a mapping just made: its file is opened now, as long as the process lives.
+    pub fn open_early(&mut self, proc_root: &Path, pid: u32, mapping: &Mapping, now_ns: u64) {
+        if mapping.backing == Backing::File {
+            self.early.open(proc_root, pid, mapping, now_ns);
+        }
+    }
+
+    /// A round of the engine is over.
+    pub fn end_round(&mut self, now_ns: u64) {
+        self.early.end_round(now_ns);
+    }
+
     /// The executable behind a mapping of process `pid`; `roots` are other places to look for its file, best first.
     pub fn resolve(&mut self, proc_root: &Path, pid: u32, roots: &[u32], mapping: &Mapping) -> Option<ExecutableIndex> {
         match mapping.backing {
@@ -178,10 +193,18 @@ impl Executables {
             Backing::Anonymous | Backing::Special => return None,
             Backing::File => {}
         }
-        let Some((file, key, root)) = open_mapped(proc_root, pid, roots, mapping, &mut self.counters) else {
+        let early = self.early.find(pid, roots, mapping);
+        let early = early.and_then(|(file, key)| Some((file.try_clone().ok()?, key)));
+        let root = || Some(proc_root.join(format!("{pid}/root")));
+        let opened = match early {
+            Some((file, key)) => Some((file, key, root())),
+            None => open_mapped(proc_root, pid, roots, mapping, &mut self.counters),
+        };
+        let Some((file, key, root)) = opened else {
             self.counters.not_opened += 1;
             return None;
         };
+        self.early.is_known(mapping);
         if let Some(known) = self.by_file.get(&key) {
             return *known;
         }
@@ -439,7 +462,7 @@ fn open_mapped(
 }
 
 /// Opens a regular file without ever blocking on a FIFO or a device.
-fn open_regular(path: &Path, flags: i32) -> Option<(File, FileKey)> {
+pub(super) fn open_regular(path: &Path, flags: i32) -> Option<(File, FileKey)> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | flags)

@@ -229,7 +229,8 @@ impl Processes {
     }
 }
 
-fn mapping_of(mmap: &Mmap) -> Mapping {
+/// What a record says was mapped.
+pub fn mapping_of(mmap: &Mmap) -> Mapping {
     let path = String::from_utf8_lossy(&mmap.path);
     let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
     Mapping {
