@@ -86,8 +86,8 @@ pub struct ProcessEntry {
     pub generation: u32,
     /// Tag in the rule cache's keys, 1 to [`MAX_CACHE_TAG`]; unique among the tables that a cache entry may come from.
     pub tag: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The process itself, to tell an entry that was replaced while it was read.
+    pub tgid: u32,
 }
 const _: () = assert!(size_of::<ProcessEntry>() == 16);
 

@@ -8,7 +8,7 @@ use crate::maps::{PROCESSES, count};
 
 /// `sched_process_exec` runs in the new program's task, after the point of no return.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub fn process_exec(_: RawTracePointContext) -> i32 {
+fn process_exec(_: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if PROCESSES.remove(tgid).is_ok() {
         count(Counter::ExecHook);
@@ -18,7 +18,7 @@ pub fn process_exec(_: RawTracePointContext) -> i32 {
 
 /// `sched_process_exit` runs for every thread; the entry goes with the leader.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn process_exit(_: RawTracePointContext) -> i32 {
+fn process_exit(_: RawTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
     if (id >> 32) as u32 == id as u32 && PROCESSES.remove((id >> 32) as u32).is_ok() {
         count(Counter::ExitHook);

@@ -18,47 +18,47 @@ const MMAPABLE: usize = 1 << 10;
 /// The slab. The inner value is a plain array, not a struct: for a struct, kernels 5.15 to 6.1 compare BTF-derived fields of
 /// the template with the map that is put in, which is made without BTF, and refuse it.
 #[btf_map]
-pub static SEGMENTS: ArrayOfMaps<Array<[u32; SEGMENT_WORDS], 1, MMAPABLE>, 64> = ArrayOfMaps::new();
+pub(crate) static SEGMENTS: ArrayOfMaps<Array<[u32; SEGMENT_WORDS], 1, MMAPABLE>, 64> = ArrayOfMaps::new();
 
 /// pid → process table. The agent sets the real size at load.
 #[btf_map]
-pub static PROCESSES: HashMap<u32, ProcessEntry, 8192> = HashMap::new();
+pub(crate) static PROCESSES: HashMap<u32, ProcessEntry, 8192> = HashMap::new();
 
 /// State of the sample in hand, one per CPU.
 #[btf_map]
-pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
 /// The rule cache: `CACHE_SLOTS` slots of (key, rule).
 #[btf_map]
-pub static RULES: PerCpuArray<[u64; CACHE_SLOTS * 2], 1> = PerCpuArray::new();
+pub(crate) static RULES: PerCpuArray<[u64; CACHE_SLOTS * 2], 1> = PerCpuArray::new();
 
 /// `profiler_common::Counter`.
 #[btf_map]
-pub static COUNTS: PerCpuArray<u64, COUNTERS> = PerCpuArray::new();
+pub(crate) static COUNTS: PerCpuArray<u64, COUNTERS> = PerCpuArray::new();
 
 /// The continuation.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<1> = ProgramArray::new();
+pub(crate) static PROGRAMS: ProgramArray<1> = ProgramArray::new();
 
 /// Records. The agent sets the real size at load.
 #[btf_map]
-pub static RECORDS: RingBuf<[u8; 0], { 1 << 20 }> = RingBuf::new();
+pub(crate) static RECORDS: RingBuf<[u8; 0], { 1 << 20 }> = RingBuf::new();
 
 /// Pids that `filter::PIDS` lets through.
 #[btf_map]
-pub static FILTER_PIDS: HashMap<u32, u32, 4096> = HashMap::new();
+pub(crate) static FILTER_PIDS: HashMap<u32, u32, 4096> = HashMap::new();
 
 /// cgroup ids that `filter::CGROUPS` lets through.
 #[btf_map]
-pub static FILTER_CGROUPS: HashMap<u64, u32, 4096> = HashMap::new();
+pub(crate) static FILTER_CGROUPS: HashMap<u64, u32, 4096> = HashMap::new();
 
 /// Timer hits by pid, when `filter::COUNT_PIDS` asks for them.
 #[btf_map]
-pub static HITS_BY_PID: HashMap<u32, u64, 16384> = HashMap::new();
+pub(crate) static HITS_BY_PID: HashMap<u32, u64, 16384> = HashMap::new();
 
 /// When a CPU's current second of stack copies began, and how many it has had.
 #[btf_map]
-pub static COPY_BUDGET: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+pub(crate) static COPY_BUDGET: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
 
 /// Bits of `profiler_common::filter`.
 #[unsafe(no_mangle)]
@@ -86,7 +86,7 @@ macro_rules! global {
     ($(#[$doc:meta])* $name:ident, $from:ident) => {
         $(#[$doc])*
         #[inline(always)]
-        pub fn $name() -> u32 {
+        pub(crate) fn $name() -> u32 {
             // SAFETY: a static; volatile because the agent changes its value after compilation.
             unsafe { core::ptr::read_volatile(&raw const $from) }
         }
@@ -102,7 +102,7 @@ global!(use_cache, USE_CACHE);
 
 /// Adds one to a counter of this CPU.
 #[inline(always)]
-pub fn count(counter: Counter) {
+pub(crate) fn count(counter: Counter) {
     if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
         // SAFETY: this CPU's own value; programs of one CPU do not interrupt each other here.
         unsafe { *value += 1 }
@@ -110,7 +110,7 @@ pub fn count(counter: Counter) {
 }
 
 /// The slab as the unwinder sees it.
-pub struct Segments;
+pub(crate) struct Segments;
 
 impl Slab for Segments {
     #[inline(always)]

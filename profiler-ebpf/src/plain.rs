@@ -17,7 +17,7 @@ use crate::sample::{begin, submit};
 /// Entry point.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "perf_event")]
-pub fn plain(ctx: *mut bpf_perf_event_data) -> u32 {
+fn plain(ctx: *mut bpf_perf_event_data) -> u32 {
     let ctx = PerfEventContext::new(ctx);
     let Some(scratch) = begin(&ctx) else {
         return 0;

@@ -16,7 +16,7 @@ const USER_CODE_64: u64 = 0x33;
 
 /// What could be had.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum UserState {
+pub(crate) enum UserState {
     /// A 64-bit user frame; the registers are in the walk.
     Ready,
     /// A 32-bit task; only pc is in the walk.
@@ -29,7 +29,7 @@ pub enum UserState {
 
 /// Whether the sample hit user mode.
 #[inline(always)]
-pub fn in_user_mode(ctx: &PerfEventContext) -> bool {
+pub(crate) fn in_user_mode(ctx: &PerfEventContext) -> bool {
     // SAFETY: the context of a perf_event program is a bpf_perf_event_data.
     let regs = unsafe { &(*(ctx.as_ptr() as *const bpf_perf_event_data)).regs };
     regs.cs & 3 == 3
@@ -37,7 +37,7 @@ pub fn in_user_mode(ctx: &PerfEventContext) -> bool {
 
 /// Fills `walk` with the user registers.
 #[inline(always)]
-pub fn user_registers(ctx: &PerfEventContext, walk: &mut Walk) -> UserState {
+pub(crate) fn user_registers(ctx: &PerfEventContext, walk: &mut Walk) -> UserState {
     // SAFETY: as above.
     let regs = unsafe { &(*(ctx.as_ptr() as *const bpf_perf_event_data)).regs };
     let code_segment;
@@ -83,7 +83,8 @@ pub fn user_registers(ctx: &PerfEventContext, walk: &mut Walk) -> UserState {
         walk.leaf[12] = read!(r12);
         // The frame below a system call needs no caller-saved register: glibc's wrappers base their CFA on rsp.
         walk.leaf_known = 1 << 3 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 12;
-        if code_segment & 3 != 3 {
+        // Workers that the kernel starts for a process (io_uring, vhost) have user registers of zero.
+        if code_segment & 3 != 3 || walk.pc == 0 {
             return UserState::Absent;
         }
         if code_segment != USER_CODE_64 {

@@ -16,7 +16,7 @@ use profiler_common::{
 use unwind::{
     end::End,
     rule::PackedRule,
-    walk::{CACHE_ADDRESS_BITS, MAX_USER_FRAMES, Memory, RuleCache, Walk, step},
+    walk::{CACHE_ADDRESS_BITS, MAX_USER_FRAMES, Memory, RuleCache, Walk, correction, step},
 };
 
 use crate::maps::{
@@ -33,7 +33,7 @@ const _: () = assert!(FRAME_WORDS > MAX_USER_FRAMES + MAX_KERNEL_FRAMES + FRAMES
 
 /// State of the sample in hand. A per-CPU value may be 32 KiB at most.
 #[repr(C)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     pub(crate) header: RecordHeader,
     pub(crate) frames: [u64; FRAME_WORDS],
     walk: Walk,
@@ -93,7 +93,7 @@ impl RuleCache for PerCpuCache {
 /// Entry point. Not `aya_ebpf::macros::perf_event`: that macro throws the return value away, and ours is a gate.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "perf_event")]
-pub fn sample(ctx: *mut bpf_perf_event_data) -> u32 {
+fn sample(ctx: *mut bpf_perf_event_data) -> u32 {
     take_sample(PerfEventContext::new(ctx))
 }
 
@@ -122,14 +122,27 @@ fn take_sample(ctx: PerfEventContext) -> u32 {
     walk.exact = 1;
     walk.map_bytes = 0;
     walk.map_start = 0;
-    // SAFETY: the entry is copied at once; a concurrent update replaces it whole.
+    // SAFETY: a map value; see below for what a concurrent update does to it.
     let Some(entry) = (unsafe { PROCESSES.get(tgid) }) else {
         push(scratch);
         return submit(scratch, End::NoProcess);
     };
-    walk.process = entry.table;
-    walk.tag = if use_cache() != 0 { (entry.tag as u64) << CACHE_ADDRESS_BITS } else { 0 };
-    scratch.header.generation = entry.generation;
+    // The kernel gives the element of a replaced entry to the next update at once, maybe of another pid. So the pid is read
+    // last: if it is still ours, what was read before it was ours as well.
+    // SAFETY: fields of a map value.
+    let (table, tag, generation, owner) = unsafe {
+        let table = core::ptr::read_volatile(&raw const entry.table);
+        let tag = core::ptr::read_volatile(&raw const entry.tag);
+        let generation = core::ptr::read_volatile(&raw const entry.generation);
+        (table, tag, generation, core::ptr::read_volatile(&raw const entry.tgid))
+    };
+    if owner != tgid {
+        push(scratch);
+        return submit(scratch, End::NoProcess);
+    }
+    walk.process = table;
+    walk.tag = if use_cache() != 0 { (tag as u64) << CACHE_ADDRESS_BITS } else { 0 };
+    scratch.header.generation = generation;
     push(scratch);
     // SAFETY: a tail call with the same context type.
     unsafe { PROGRAMS.tail_call(&ctx, 0) };
@@ -207,17 +220,15 @@ pub(crate) fn begin(ctx: &PerfEventContext) -> Option<&'static mut Scratch> {
 /// Entry point of the continuation.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "perf_event")]
-pub fn unwind(ctx: *mut bpf_perf_event_data) -> u32 {
+fn unwind(ctx: *mut bpf_perf_event_data) -> u32 {
     go_on(PerfEventContext::new(ctx))
 }
 
 /// Walks `FRAMES_PER_RUN` frames, then goes on in itself.
 #[inline(always)]
 fn go_on(ctx: PerfEventContext) -> u32 {
-    let Some(pointer) = SCRATCH.get_ptr_mut(0) else {
-        return 0;
-    };
-    let Some(cache) = RULES.get_ptr_mut(0) else {
+    let (Some(pointer), Some(cache)) = (SCRATCH.get_ptr_mut(0), RULES.get_ptr_mut(0)) else {
+        count(Counter::NoScratch);
         return 0;
     };
     // SAFETY: as in `sample`.
@@ -228,6 +239,7 @@ fn go_on(ctx: PerfEventContext) -> u32 {
         if let Err(end) = step(&mut UserMemory, &Segments, &mut cache, &mut scratch.walk) {
             return finish(scratch, end);
         }
+        correct_last(scratch);
         if scratch.header.user_frames as usize >= MAX_USER_FRAMES {
             return finish(scratch, End::Truncated);
         }
@@ -259,6 +271,14 @@ fn push(scratch: &mut Scratch) {
     unsafe { *scratch.frames.as_mut_ptr().add(index) = address };
     scratch.number_of_frames += 1;
     scratch.header.user_frames += 1;
+}
+
+/// The step that went on from a frame tells whether its address was right.
+#[inline(always)]
+fn correct_last(scratch: &mut Scratch) {
+    let index = (scratch.number_of_frames as usize).wrapping_sub(1) & (FRAME_WORDS - 1);
+    // SAFETY: the mask bounds the index.
+    unsafe { *scratch.frames.as_mut_ptr().add(index) += correction(&scratch.walk) };
 }
 
 /// Writes the record; says whether perf core shall copy registers and stack.

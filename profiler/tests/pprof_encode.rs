@@ -75,7 +75,7 @@ fn the_head_says_what_was_measured_and_what_became_of_it() {
             "sampling: hz=99 period_ns=10101010 cpus=2",
             "kernel: release=6.1.0-test",
             &format!(
-                "ledger: due=1980 recorded=5 idle=1970 own=0 filtered=0 {} undelivered=2 surplus=0",
+                "ledger: due=1980 recorded=5 idle=1970 idle_undelivered=0 own=0 filtered=0 {} undelivered=2 surplus=0",
                 dropped.join(" ")
             ),
             "ends: no_user=1 complete=2 truncated=1 bad_read=1",

@@ -88,7 +88,16 @@ impl End {
 
     /// Whether the agent can do better than the kernel did, given registers, a copy of the stack and fresh tables.
     pub fn worth_a_copy(self) -> bool {
-        matches!(self, End::NoProcess | End::NoMapping | End::NoTable | End::BadRead | End::NoRegisters | End::Aborted)
+        matches!(
+            self,
+            End::NoProcess
+                | End::NoMapping
+                | End::NoTable
+                | End::BadRead
+                | End::NoRegister
+                | End::NoRegisters
+                | End::Aborted
+        )
     }
 }
 

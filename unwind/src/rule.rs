@@ -9,6 +9,7 @@
 //! | 32..40 | where rbp is saved: CFA − 8·n, 0 = unchanged |
 //! | 40..48 | where rbx is saved, the same |
 //! | 48..56 | where r12 is saved, the same |
+//! | 56 | the caller was interrupted, not calling: its address is exact ([`CALLER_IS_EXACT`]) |
 //!
 //! The return address is at CFA − 8 in all but escape and signal rules. rbx and r12 are followed because real code takes its
 //! CFA from them across calls (`_dl_runtime_resolve` in glibc: rbx); other registers can base a CFA in the leaf frame only.
@@ -40,6 +41,10 @@ pub enum Kind {
 #[repr(transparent)]
 pub struct PackedRule(pub u64);
 
+/// Bit of a packed frame rule: execution stands at the return address itself, it is no return from a call. Go's
+/// `runtime.asyncPreempt` is pushed so by a signal handler.
+pub const CALLER_IS_EXACT: u64 = 1 << 56;
+
 /// Largest CFA offset that a packed rule holds, in bytes. 28 bits of 8-byte units: 2 GiB of stack frame.
 pub const MAX_PACKED_OFFSET: u64 = ((1 << 28) - 1) * 8;
 
@@ -59,6 +64,11 @@ impl PackedRule {
                 | ((rbx_slot as u64) << 40)
                 | ((r12_slot as u64) << 48),
         )
+    }
+
+    /// The same rule for a frame whose caller was interrupted.
+    pub const fn with_exact_caller(self) -> Self {
+        Self(self.0 | CALLER_IS_EXACT)
     }
 
     /// CFA = sp + 8 + 8·(pc & 15 ≥ `threshold`).

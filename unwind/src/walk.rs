@@ -5,7 +5,7 @@
 //! It does not resolve names or touch files, and does not know what stores its frames.
 
 use crate::end::{End, provenance};
-use crate::rule::{Kind, PackedRule, dwarf, escape_flags};
+use crate::rule::{CALLER_IS_EXACT, Kind, PackedRule, dwarf, escape_flags};
 use crate::slab::{
     CHUNK_MAPPINGS, DESCRIPTOR_NOT_LOADED, MAX_CHUNKS, PAGE_SHIFT, ROOT_ENTRY_WORDS, RULE_BITS, SEGMENT_SHIFT, Segment,
     Slab, TABLE_HEADER_WORDS, double_word, less_or_equal, word,
@@ -355,7 +355,9 @@ fn frame<M: Memory>(memory: &mut M, walk: &mut Walk, cfa: u64, rule: PackedRule)
     }
     walk.rbx_at = saved_at(walk.rbx_at, cfa, rbx_slot);
     walk.r12_at = saved_at(walk.r12_at, cfa, r12_slot);
-    walk.enter_caller(return_address, cfa)
+    walk.enter_caller(return_address, cfa)?;
+    walk.exact = (rule.0 >> CALLER_IS_EXACT.trailing_zeros()) as u32 & 1;
+    Ok(())
 }
 
 /// Where a register is saved now: CFA − 8·slot, or where it was before if the slot is 0. Without a branch: the verifier merges
@@ -477,17 +479,24 @@ fn leaf_register(walk: &Walk, register: u32) -> Result<u64, End> {
     Ok(unsafe { *walk.leaf.as_ptr().add(register as usize & 15) })
 }
 
+/// What to add to the address of the frame that the last step left: 1 for a signal trampoline, which is entered by a return to
+/// its very first instruction, so that one byte back lies in another function. Its rows begin one byte early for that reason.
+#[inline(always)]
+pub fn correction(walk: &Walk) -> u64 {
+    less_or_equal((walk.rule & 15) ^ Kind::Signal as u64, 0)
+}
+
 /// Walks a whole stack in the agent: hands every frame's lookup address to `emit`, leaf first, and says why it ended.
 pub fn walk_all<M: Memory, S: Slab>(memory: &mut M, slab: &S, walk: &mut Walk, mut emit: impl FnMut(u64)) -> End {
-    emit(walk.lookup_address());
-    for _ in 1..MAX_USER_FRAMES {
+    // Held back by one, since only the next step tells whether it was a trampoline.
+    let mut frame = walk.lookup_address();
+    for _ in 0..MAX_USER_FRAMES {
         if let Err(end) = step(memory, slab, &mut NoCache, walk) {
+            emit(frame);
             return end;
         }
-        emit(walk.lookup_address());
+        emit(frame.wrapping_add(correction(walk)));
+        frame = walk.lookup_address();
     }
-    match step(memory, slab, &mut NoCache, walk) {
-        Err(End::Complete) => End::Complete,
-        _ => End::Truncated,
-    }
+    End::Truncated
 }

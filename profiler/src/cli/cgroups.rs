@@ -60,7 +60,8 @@ fn is_version_2(directory: &Path) -> bool {
     // SAFETY: a zeroed statfs is valid, and the path ends with a NUL.
     unsafe {
         let mut statistics: libc::statfs = std::mem::zeroed();
-        libc::statfs(path.as_ptr(), &mut statistics) == 0 && statistics.f_type == libc::CGROUP2_SUPER_MAGIC
+        // Its type differs among C libraries; the number does not.
+        libc::statfs(path.as_ptr(), &mut statistics) == 0 && u64::try_from(statistics.f_type) == Ok(0x6367_7270)
     }
 }
 

@@ -16,6 +16,9 @@ use crate::sampler::perf_record::{Event, PerfRecord};
 use crate::sampler::record::Record;
 use crate::tables::TableMapping;
 
+/// What may pass between a program's end and perf's own look at the clock, ns.
+const JOIN_SLACK_NS: u64 = 20_000;
+
 /// A mapping's executable and its bias.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolved {
@@ -150,7 +153,8 @@ impl Engine {
     /// Whether a copy is the one that a record asked for. perf takes its time before the program runs (since 6.2, where
     /// `bpf_overflow_handler` prepares the sample first) or after it; the next sample of the CPU is a period away.
     pub(super) fn belong_together(&self, record: &Record, tid: u32, time_ns: u64) -> bool {
-        record.header.tid == tid && record.header.time_ns.abs_diff(time_ns) < self.period_ns / 2
+        let window = (self.period_ns / 2).max(u64::from(record.header.cost_ns) + JOIN_SLACK_NS);
+        record.header.tid == tid && record.header.time_ns.abs_diff(time_ns) < window
     }
 
     pub(super) fn batch_process(&mut self, pid: u32, record: &Record) -> ProcessIndex {
@@ -230,7 +234,7 @@ impl Engine {
             tables.wait_for_programs();
             caches.clear()
         });
-        let entry = ProcessEntry { table: loaded.root, generation: self.generation, tag, reserved: 0 };
+        let entry = ProcessEntry { table: loaded.root, generation: self.generation, tag, tgid: pid };
         if self.processes_map.insert(pid, PodProcessEntry(entry), 0).is_err() {
             self.tables.counters.refused += 1;
             self.tags.retire(tag);

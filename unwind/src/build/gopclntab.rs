@@ -13,7 +13,7 @@ use super::bytes::Bytes;
 use super::elf::{Code, Elf};
 use super::intern::{Interner, SIGNAL};
 use super::limits::{BuildError, BuildStats, Limits};
-use super::switches::{Special, frame_rule, special, switch_rows};
+use super::switches::{Special, frame_rule, injected_rule, special, switch_rows};
 use super::table::Functions;
 
 /// Sections that hold the table; the second one in position-independent files before Go 1.26.
@@ -290,7 +290,7 @@ fn function(
             stats.rows_raw += 1;
             return Some((before, to));
         }
-        Special::None | Special::Switch(_) => {}
+        Special::None | Special::Switch(_) | Special::Injected => {}
     }
     // A function without a table has no frame: it does not touch sp.
     let mut deltas = Vec::new();
@@ -310,8 +310,9 @@ fn function(
         let bytes = elf.bytes_between(start, code.base + u64::from(end));
         switch_rows(switch, bytes, from, &deltas, functions, rules, &mut stats.unsupported);
     } else {
+        let rule_of = if kind == Special::Injected { injected_rule } else { frame_rule };
         for (offset, delta) in deltas {
-            functions.row(offset, frame_rule(delta, rules, &mut stats.unsupported));
+            functions.row(offset, rule_of(delta, rules, &mut stats.unsupported));
         }
     }
     Some((from, end))

@@ -54,6 +54,11 @@ impl Interner {
         number
     }
 
+    /// The rule of a number; a gap if it is none of ours.
+    pub(crate) fn rule(&self, number: u32) -> RowRule {
+        self.rules.get(number as usize).copied().unwrap_or(RowRule::GAP)
+    }
+
     /// The number of any rule.
     pub(crate) fn number(&mut self, rule: RowRule) -> u32 {
         if let Some(number) = self.numbers.get(&rule) {

@@ -10,6 +10,7 @@
 //! | `sigreturn__sigaction` (`sigreturn` before Go 1.21) | signal trampoline |
 //! | `mcall`, `morestack`, `clone`, `switchToCrashStack0` | once they have written sp: outermost. They never come back, rbp is zero, and the goroutine they left is not what runs |
 //! | `gogo` | once it has written sp: unsupported, for its last eight instructions |
+//! | `asyncPreempt` | ordinary, but its caller was interrupted and did not call: exact address |
 //! | all others that write sp, and have a frame (`systemstack`, `asmcgocall`, `cgocallback`, `nanotime1`, `time.now`, …) | CFA = rbp + 16 |
 //! | the same without a frame (`systemstack` and `asmcgocall` before Go 1.21) | on the other stack CFA = rbp + 16, which is that of their caller: one frame is lost |
 //!
@@ -35,6 +36,8 @@ pub(super) enum Special {
     Trampoline,
     /// It writes its stack pointer.
     Switch(Switch),
+    /// A signal handler made it look as if the interrupted instruction had called it.
+    Injected,
 }
 
 /// What holds once a function has written its stack pointer.
@@ -70,6 +73,7 @@ pub(super) fn special(name: &[u8], top_frame: bool, writes_sp: bool) -> Special 
         b"runtime.mcall" | b"runtime.morestack" | b"runtime.clone" | b"runtime.switchToCrashStack0" => {
             Special::Switch(Switch::Outermost)
         }
+        b"runtime.asyncPreempt" => Special::Injected,
         b"gogo" | b"runtime.gogo" => Special::Switch(Switch::Lost),
         _ if name.starts_with(b"runtime.sigtramp") => Special::None,
         _ if top_frame => Special::Outermost,
@@ -89,6 +93,15 @@ pub(super) fn frame_rule(delta: i64, rules: &mut Interner, unsupported: &mut Uns
             unsupported.cfa_operand += 1;
             UNSUPPORTED
         }
+    }
+}
+
+/// [`frame_rule`] for a function that a signal handler injected.
+pub(super) fn injected_rule(delta: i64, rules: &mut Interner, unsupported: &mut Unsupported) -> u32 {
+    let ordinary = frame_rule(delta, rules, unsupported);
+    match rules.rule(ordinary) {
+        RowRule::Packed(rule) if rule.kind() == Kind::Sp as u8 => rules.packed(rule.with_exact_caller()),
+        _ => ordinary,
     }
 }
 
