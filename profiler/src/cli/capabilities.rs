@@ -19,8 +19,16 @@ fn missing(effective: u64) -> Vec<&'static str> {
         .collect()
 }
 
+/// Inode of the initial pid namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+
 /// An error that names what is missing.
 pub(super) fn check() -> Result<(), SamplerError> {
+    use std::os::unix::fs::MetadataExt as _;
+    // The programs see pids of the initial namespace: in another one every process would be a stranger.
+    if std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != INITIAL_PID_NAMESPACE) {
+        return Err(SamplerError::PidNamespace);
+    }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let Some(effective) = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else { return Ok(()) };

@@ -13,7 +13,7 @@ use symbolizer::Symbolizer;
 use super::args::Record;
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::engine::{Engine, Precedence, Options, Recording, Target, naming};
+use crate::engine::{Engine, Options, Precedence, Recording, Target, naming};
 use crate::output;
 use crate::profile::pprof::{ProfileInfo, encode};
 use crate::report::summary::summary;
@@ -47,7 +47,7 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
     if let Some(child) = &child {
         engine.follow(child.id());
     }
-    let mut status = watch(&mut engine, &settings, child.as_mut(), &stop)?;
+    let Watched { mut status, broken } = watch(&mut engine, &settings, child.as_mut(), &stop)?;
     let statistics = settings.statistics.then(|| statistics(&mut engine));
     let mut recording = engine.finish()?;
     let info = ProfileInfo {
@@ -60,14 +60,14 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
     let profile = encode(&recording.batch, &info)?;
     let title = title(&settings);
     // Whatever can be written is written, also when one place fails.
-    let mut failed = None;
+    let mut failed = broken;
     let mut written = Vec::new();
     for path in &settings.outputs {
         match output::write(&profile, path, &title) {
             Ok(()) => written.push(describe(path)),
             Err(error) => {
                 eprintln!("everflame: {error}");
-                failed = Some(error);
+                failed = true;
             }
         }
     }
@@ -91,7 +91,7 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
         eprintln!("everflame: waiting for the command to end (pid {})", child.id());
         status = Some(child.wait().context("cannot wait for the command")?);
     }
-    if failed.is_some() {
+    if failed {
         return Ok(ExitCode::FAILURE);
     }
     Ok(status.map_or(ExitCode::SUCCESS, exit_code))
@@ -185,15 +185,21 @@ fn watch(
     settings: &Settings,
     mut child: Option<&mut Child>,
     stop: &Stop,
-) -> anyhow::Result<Option<ExitStatus>> {
+) -> anyhow::Result<Watched> {
     let started = Instant::now();
     // The command runs already, and does not inherit it.
     let _precedence = Precedence::take();
     let progress = std::io::stderr().is_terminal().then(Progress::start);
+    let mut broken = false;
     let status = loop {
         let left = settings.duration.map(|duration| duration.saturating_sub(started.elapsed()));
         std::thread::sleep(left.map_or(engine.round(), |left| left.min(engine.round())));
-        engine.tick()?;
+        if let Err(error) = engine.tick() {
+            // What was recorded until now is worth more than a clean end.
+            eprintln!("everflame: {error}; the recording ends here");
+            broken = true;
+            break None;
+        }
         if let Some(progress) = &progress {
             progress.say(format!(
                 "{:.1} s · {} CPUs · {} samples · {} processes · {} lost",
@@ -212,11 +218,24 @@ fn watch(
         if stop.wanted() || settings.duration.is_some_and(|duration| started.elapsed() >= duration) {
             break None;
         }
+        let pids = &settings.options.pids;
+        if !pids.is_empty() && pids.iter().all(|pid| !settings.options.proc_root.join(pid.to_string()).exists()) {
+            eprintln!("everflame: every process that was asked for has ended; so does the recording");
+            break None;
+        }
     };
     if let Some(progress) = &progress {
         progress.end();
     }
-    Ok(status)
+    Ok(Watched { status, broken })
+}
+
+/// How a recording came to its end.
+struct Watched {
+    /// The command's, if it ended.
+    status: Option<ExitStatus>,
+    /// Whether the engine could not go on.
+    broken: bool,
 }
 
 /// A shell's convention: 128 + signal for a command that a signal ended.
@@ -285,13 +304,15 @@ fn recording_statistics(recording: &Recording) -> String {
         text += &format!("rule cache: {:.1} % of {} frames\n", share * 100.0, counters.kernel_walked_frames);
     }
     text += &format!(
-        "copies: finished {} missing {} lost {}; stale {} late {} side-band lost {} throttled {}\n",
+        "copies: finished {} missing {} lost {} unclaimed {}; stale {} late {} side-band lost {} malformed {} throttled {}\n",
         counters.finished_from_copy,
         counters.copy_missing,
         counters.copies_lost,
+        counters.copies_unclaimed,
         counters.stale,
         counters.late,
         counters.side_band_lost,
+        counters.malformed_side_band,
         counters.throttled,
     );
     text += &format!(
@@ -299,7 +320,7 @@ fn recording_statistics(recording: &Recording) -> String {
         counters.verified_same, counters.verified_different, counters.verified_cut
     );
     text += &format!(
-        "executables: rows {} unsupported {} built in {} ms; without rows {} not opened {} replaced {} not ELF {} refused {} evicted {}\n",
+        "executables: rows {} unsupported {} built in {} ms; without rows {} not opened {} replaced {} not ELF {} too many {} refused {} evicted {}; pages of shrunk files {}\n",
         executables.rows,
         executables.unsupported_rows,
         executables.build_ns / 1_000_000,
@@ -307,8 +328,10 @@ fn recording_statistics(recording: &Recording) -> String {
         executables.not_opened,
         executables.replaced,
         executables.not_elf,
+        executables.too_many,
         executables.refused,
         executables.evicted,
+        crate::process::mapped_file::replaced_pages(),
     );
     let (tables, processes) = (&recording.table_counters, &recording.process_counters);
     text += &format!(

@@ -9,7 +9,7 @@ use super::run::Engine;
 use crate::ledger::{Drop, Ledger};
 
 impl Engine {
-    pub(super) fn ledger(&self, due: u64) -> Result<Ledger, EngineError> {
+    pub(super) fn ledger(&self, due: u64, idle_undelivered: u64) -> Result<Ledger, EngineError> {
         let counts = self.object.counters()?;
         let of = |counter: Counter| counts[counter as usize];
         let mut ledger = Ledger {
@@ -28,7 +28,7 @@ impl Engine {
                 Drop::Malformed => self.counters.malformed_records,
             };
         }
-        ledger.idle_undelivered = self.idle_undelivered()?;
+        ledger.idle_undelivered = idle_undelivered;
         ledger.balance();
         Ok(ledger)
     }

@@ -6,10 +6,11 @@ use unwind::walk::{Memory, Walk, walk_all};
 
 use crate::sampler::perf_record::StackCopy;
 
-/// The copied bytes as the target's memory; everything else can't be read.
+/// The copied bytes as the target's memory; everything else can't be read, with one exception: what a leaf has just popped.
 struct CopiedStack<'a> {
     from: u64,
     bytes: &'a [u8],
+    frame_pointer: u64,
 }
 
 impl Memory for CopiedStack<'_> {
@@ -20,7 +21,10 @@ impl Memory for CopiedStack<'_> {
         Some(u64::from_le_bytes(word))
     }
     fn pair(&mut self, address: u64) -> Option<(u64, u64)> {
-        Some((self.word(address)?, self.word(address.checked_add(8)?)?))
+        // Between `pop %rbp` and `ret`, rows still say that rbp is saved beside the return address. That is below sp, where the
+        // copy has nothing, but what was there is in the register.
+        let first = if Some(address) == self.from.checked_sub(8) { self.frame_pointer } else { self.word(address)? };
+        Some((first, self.word(address.checked_add(8)?)?))
     }
 }
 
@@ -34,6 +38,7 @@ pub(super) struct CopiedFrames {
 
 /// The code segment selector of 64-bit user code on x86-64.
 const USER_CODE_64: u64 = 0x33;
+const FRAME_POINTER: usize = 6;
 const STACK_POINTER: usize = 7;
 
 /// Walks a copy with the process table at `root`.
@@ -44,7 +49,8 @@ pub(super) fn walk_copy(copy: &StackCopy, slab: &impl Slab, root: u32) -> Copied
     if copy.code_segment != USER_CODE_64 {
         return CopiedFrames { frames: vec![copy.pc], end: End::Compat, provenance: provenance::COPIED };
     }
-    let mut memory = CopiedStack { from: copy.registers[STACK_POINTER], bytes: &copy.stack };
+    let (from, frame_pointer) = (copy.registers[STACK_POINTER], copy.registers[FRAME_POINTER]);
+    let mut memory = CopiedStack { from, bytes: &copy.stack, frame_pointer };
     let mut walk = Walk::at_leaf(&copy.registers, copy.pc, root);
     let mut frames = Vec::new();
     let end = walk_all(&mut memory, slab, &mut walk, |address| frames.push(address));
@@ -58,7 +64,7 @@ mod tests {
     #[test]
     fn copied_bytes_are_read_inside_and_nowhere_else() {
         let bytes: Vec<u8> = (0..16).collect();
-        let mut memory = CopiedStack { from: 0x1000, bytes: &bytes };
+        let mut memory = CopiedStack { from: 0x1000, bytes: &bytes, frame_pointer: 0x77 };
         assert_eq!(memory.word(0x1000), Some(0x0706050403020100));
         assert_eq!(memory.word(0x1008), Some(0x0f0e0d0c0b0a0908));
         assert_eq!(memory.pair(0x1000), Some((0x0706050403020100, 0x0f0e0d0c0b0a0908)));
@@ -66,5 +72,7 @@ mod tests {
             assert_eq!(memory.word(outside), None, "{outside:x}");
         }
         assert_eq!(memory.pair(0x1008), None);
+        assert_eq!(memory.pair(0xff8), Some((0x77, 0x0706050403020100)), "the frame pointer that was just popped");
+        assert_eq!(memory.pair(0xff0), None);
     }
 }

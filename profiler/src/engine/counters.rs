@@ -11,6 +11,8 @@ pub struct EngineCounters {
     pub side_band_lost: u64,
     /// Stack copies that perf lost.
     pub copies_lost: u64,
+    /// Stack copies whose record was filtered or never came.
+    pub copies_unclaimed: u64,
     /// Times that perf throttled an event.
     pub throttled: u64,
     /// Items that came later than their time's turn.

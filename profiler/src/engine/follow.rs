@@ -9,6 +9,7 @@ use super::counters::MAX_COSTS;
 use super::options::EngineError;
 use super::run::{Engine, Item};
 use super::settle::Unfinished;
+use super::timers::monotonic_ns;
 use crate::process::{ExecutableIndex, Mapping, Mappings, Published};
 use crate::profile::{Process as BatchProcess, ProcessIndex};
 use crate::sampler::object::PodProcessEntry;
@@ -69,7 +70,9 @@ impl Engine {
                     unfinished.copy = Some(copy);
                     self.wait_for_tables(unfinished);
                 } else {
-                    self.early_copies.insert(perf.cpu, (perf.tid, perf.time_ns, copy));
+                    let early = self.early_copies.insert(perf.cpu, (perf.tid, perf.time_ns, copy));
+                    // Its record was filtered, or never came.
+                    self.counters.copies_unclaimed += u64::from(early.is_some());
                 }
                 return Ok(());
             }
@@ -120,6 +123,7 @@ impl Engine {
         if self.counters.costs_ns.len() < MAX_COSTS {
             self.counters.costs_ns.push(record.header.cost_ns);
         }
+        self.notice_removed_table(&record);
         let mut stale = false;
         if let Some(process) = self.processes.get_mut(pid) {
             process.cgroup_id = record.header.cgroup_id;
@@ -148,6 +152,22 @@ impl Engine {
             self.finish_sample(unfinished);
         }
         Ok(())
+    }
+
+    /// The hooks may remove an entry that we made just before they ran (an exec that was preempted half-way): a sample that
+    /// found none, after we published one, tells.
+    fn notice_removed_table(&mut self, record: &Record) {
+        let header = &record.header;
+        if record.end != End::NoProcess || header.generation != 0 {
+            return;
+        }
+        let removed = self
+            .processes
+            .get_mut(header.tgid)
+            .and_then(|process| process.published.take_if(|published| published.time_ns < header.time_ns));
+        if let Some(published) = removed {
+            self.retire(header.tgid, published);
+        }
     }
 
     /// Whether a copy is the one that a record asked for. perf takes its time before the program runs (since 6.2, where
@@ -241,7 +261,8 @@ impl Engine {
             self.tables.unload_process(loaded);
             return Ok(());
         }
-        let published = Published { loaded, generation: self.generation, tag, version };
+        let time_ns = monotonic_ns();
+        let published = Published { loaded, generation: self.generation, tag, version, time_ns };
         if let Some(process) = self.processes.get_mut(pid)
             && let Some(old) = process.published.replace(published)
         {

@@ -9,14 +9,14 @@ use profiler_common::{Counter, filter};
 
 use super::account::idle_by_cpu;
 use super::counters::EngineCounters;
-use super::follow::Snapshot;
+use super::follow::{Resolved, Snapshot};
 use super::options::{EngineError, Options};
 use super::order::{Order, Timed};
 use super::settle::{Capture, Unfinished};
 use super::tags::Tags;
 use super::timers::{Timers, monotonic_ns, round};
-use crate::process::{ExecutableIndex, Executables, Mappings, ProcessCounters, Processes, mapping_of};
-use crate::profile::{Batch, BatchBuilder};
+use crate::process::{ExecutableIndex, Executables, ProcessCounters, Processes, mapping_of};
+use crate::profile::{Batch, BatchBuilder, MappingIndex};
 use crate::sampler::SamplerError;
 use crate::sampler::features::Features;
 use crate::sampler::object::{Object, ObjectOptions, PodProcessEntry, RuleCaches, VerifiedInstructions};
@@ -94,11 +94,11 @@ pub struct Engine {
     pub(super) waiting_bytes: usize,
     pub(super) dirty: HashSet<u32>,
     pub(super) builder: BatchBuilder,
-    pub(super) mapping_executables: HashMap<u32, ExecutableIndex>,
+    pub(super) executable_mappings: HashMap<ExecutableIndex, MappingIndex>,
     pub(super) jit_pids: HashMap<u32, u32>,
     pub(super) kernel_symbols: Vec<KernelSymbol>,
     pub(super) local: LocalSegment,
-    pub(super) local_holds: Option<Arc<Mappings>>,
+    pub(super) local_holds: Option<Arc<Vec<Option<Resolved>>>>,
     pub(super) generation: u32,
     pub(super) tags: Tags,
     pub(super) rule_caches: RuleCaches,
@@ -171,7 +171,7 @@ impl Engine {
             waiting_bytes: 0,
             dirty: HashSet::new(),
             builder: BatchBuilder::new(),
-            mapping_executables: HashMap::new(),
+            executable_mappings: HashMap::new(),
             jit_pids: HashMap::new(),
             kernel_symbols: Vec::new(),
             local: LocalSegment::new(),
@@ -293,7 +293,9 @@ impl Engine {
     pub fn finish(mut self) -> Result<Recording, EngineError> {
         self.timers.stop()?;
         let ended_ns = monotonic_ns();
+        // At once: what the kernel accounts as idle from here on is not ours to explain.
         let due = self.timers.due()?;
+        let idle_undelivered = self.idle_undelivered()?;
         self.timers.stop_side_band()?;
         self.drain();
         let items = self.order.release_all();
@@ -311,14 +313,15 @@ impl Engine {
         }
         self.finish_waiting(true);
 
-        let ledger = self.ledger(due)?;
-        let mapping_executables = self.mapping_executables;
+        let ledger = self.ledger(due, idle_undelivered)?;
+        let by_mapping: HashMap<u32, ExecutableIndex> =
+            self.executable_mappings.iter().map(|(executable, mapping)| (mapping.0, *executable)).collect();
         let mut batch = self.builder.finish(self.period_ns, ledger);
         batch.wall_start_ns = self.started_wall_ns;
         batch.monotonic_start_ns = self.started_ns;
         batch.duration_ns = ended_ns.saturating_sub(self.started_ns);
         let mapping_executables =
-            (0..batch.mappings.len() as u32).map(|index| mapping_executables.get(&index).copied()).collect();
+            (0..batch.mappings.len() as u32).map(|index| by_mapping.get(&index).copied()).collect();
         Ok(Recording {
             batch,
             executables: self.executables,

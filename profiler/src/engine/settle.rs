@@ -8,8 +8,8 @@ use unwind::end::{End, provenance};
 use super::copies::{CopiedFrames, walk_copy};
 use super::follow::{Resolved, Snapshot};
 use super::run::Engine;
-use crate::process::{Backing, Mappings, RowState};
-use crate::profile::{LocationIndex, LocationKind, ProcessIndex, Sample};
+use crate::process::{Backing, ExecutableIndex, Mappings, RowState};
+use crate::profile::{LocationIndex, LocationKind, MappingIndex, ProcessIndex, Sample};
 use crate::sampler::perf_record::StackCopy;
 use crate::sampler::record::Record;
 use crate::tables::{AgentSlab, LocalSegment, encode_process_table};
@@ -76,11 +76,13 @@ impl Engine {
     }
 
     pub(super) fn walk_unfinished(&mut self, snapshot: &Snapshot, copy: &StackCopy) -> CopiedFrames {
-        let same = self.local_holds.as_ref().is_some_and(|held| Arc::ptr_eq(held, &snapshot.mappings));
-        let mappings = if same { Vec::new() } else { self.table_mappings(snapshot).unwrap_or_default() };
+        // What the mappings were resolved to differs even where forked processes share them.
+        let same = self.local_holds.as_ref().is_some_and(|held| Arc::ptr_eq(held, &snapshot.resolved));
         if !same {
+            let mappings = self.table_mappings(snapshot);
+            self.local_holds = mappings.is_ok().then(|| snapshot.resolved.clone());
+            let mappings = mappings.unwrap_or_default();
             self.local.place(|base, words| encode_process_table(base, &mappings, words));
-            self.local_holds = Some(snapshot.mappings.clone());
         }
         let slab = AgentSlab { segments: self.tables.segments(), local: &self.local };
         walk_copy(copy, &slab, LocalSegment::BASE)
@@ -149,6 +151,20 @@ impl Engine {
         self.builder.push(sample);
     }
 
+    /// Each executable has a mapping of its own: two containers' `/app` without build ids are not one.
+    fn mapping_of(&mut self, executable: ExecutableIndex) -> MappingIndex {
+        if let Some(known) = self.executable_mappings.get(&executable) {
+            return *known;
+        }
+        let (path, build_id) = match self.executables.get(executable) {
+            Some(executable) => (executable.path.clone(), executable.build_id.clone()),
+            None => ("".into(), String::new()),
+        };
+        let at = self.builder.new_mapping(&path, &build_id);
+        self.executable_mappings.insert(executable, at);
+        at
+    }
+
     pub(super) fn verify(&mut self, user: &[u64], end: End, again: &CopiedFrames) {
         if !self.options.verify {
             return;
@@ -170,13 +186,8 @@ impl Engine {
         match snapshot.resolved.get(index).copied().flatten() {
             Some(Resolved { executable, bias }) => {
                 self.executables.touch(executable, self.ticks);
-                let (path, build_id) = match self.executables.get(executable) {
-                    Some(executable) => (executable.path.clone(), executable.build_id.clone()),
-                    None => ("".into(), String::new()),
-                };
                 let kind = if mapping.backing == Backing::Vdso { LocationKind::Vdso } else { LocationKind::Native };
-                let at = self.builder.mapping(&path, &build_id);
-                self.mapping_executables.insert(at.0, executable);
+                let at = self.mapping_of(executable);
                 self.builder.location(kind, Some(at), address.wrapping_sub(bias))
             }
             None if mapping.backing == Backing::Anonymous => {

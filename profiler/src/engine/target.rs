@@ -23,6 +23,9 @@ impl Target {
     pub fn forked(&mut self, parent: u32, child: u32) {
         if self.trees.contains(&parent) {
             self.trees.insert(child);
+        } else {
+            // A reused pid does not inherit what its last owner belonged to.
+            self.trees.remove(&child);
         }
     }
 
@@ -45,15 +48,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_takes_in_children_and_grandchildren_only() {
+    fn a_tree_takes_in_children_and_loses_reused_pids() {
         let nowhere = tempfile::tempdir().unwrap();
         let processes = Processes::new(nowhere.path());
         let mut target = Target { trees: HashSet::from([5]), ..Target::default() };
         target.forked(5, 6);
         target.forked(6, 7);
         target.forked(8, 9);
+        target.forked(8, 7);
         let wanted: Vec<u32> = (4..10).filter(|pid| target.wants(&processes, *pid, b"x")).collect();
-        assert_eq!(wanted, [5, 6, 7]);
+        assert_eq!(wanted, [5, 6]);
         assert!(Target::default().wants(&processes, 1, b""));
         let by_name = Target { comms: vec!["x".into()], ..Target::default() };
         assert!(by_name.wants(&processes, 1, b"x") && !by_name.wants(&processes, 1, b"xy"));

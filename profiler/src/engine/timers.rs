@@ -60,9 +60,18 @@ impl Timers {
     pub(super) fn open(program: i32, period_ns: u64, stack_bytes: u32) -> Result<Timers, SamplerError> {
         let mut timers = Timers { cpus: Vec::new(), period_ns, stack_bytes, program, closed_due: 0 };
         for number in cpus::online()? {
-            timers.add(number)?;
+            timers.add_if_online(number)?;
         }
         Ok(timers)
+    }
+
+    /// A CPU may go offline between the list and the open: that is no error, the next look tries again.
+    fn add_if_online(&mut self, number: u32) -> Result<bool, SamplerError> {
+        match self.add(number) {
+            Ok(()) => Ok(true),
+            Err(SamplerError::PerfEventOpen { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn add(&mut self, number: u32) -> Result<(), SamplerError> {
@@ -129,11 +138,12 @@ impl Timers {
         });
         self.closed_due += closed;
         for number in online {
-            if !self.cpus.iter().any(|cpu| cpu.number == number) {
-                self.add(number)?;
-                if let Some(cpu) = self.cpus.last() {
-                    cpu.sampling.enable()?;
-                }
+            let known = self.cpus.iter().any(|cpu| cpu.number == number);
+            if !known
+                && self.add_if_online(number)?
+                && let Some(cpu) = self.cpus.last()
+            {
+                cpu.sampling.enable()?;
             }
         }
         Ok(())

@@ -7,7 +7,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 
 use unwind::build::{BuildStats, Limits, Plan, rows_of_elf};
 
@@ -115,9 +114,8 @@ pub struct Executables {
     by_identity: HashMap<[u8; 32], ExecutableIndex>,
     vdso: Option<ExecutableIndex>,
     early: EarlyFiles,
-    jobs: Option<SyncSender<Job>>,
+    jobs: SyncSender<Job>,
     built: Receiver<Built>,
-    worker: Option<JoinHandle<()>>,
     waiting: usize,
     /// What could not be had.
     pub counters: ExecutableCounters,
@@ -128,7 +126,8 @@ impl Executables {
     pub fn new() -> std::io::Result<Executables> {
         let (jobs, todo) = sync_channel::<Job>(BUILD_QUEUE);
         let (done, built) = sync_channel::<Built>(BUILD_QUEUE);
-        let worker = std::thread::Builder::new().name("everflame-rows".into()).spawn(move || {
+        // Never joined: it ends when the queues do, and a file system that does not answer must not keep us.
+        std::thread::Builder::new().name("everflame-rows".into()).spawn(move || {
             for job in todo {
                 let started = std::time::Instant::now();
                 let result = build(&job.input);
@@ -144,9 +143,8 @@ impl Executables {
             by_identity: HashMap::new(),
             vdso: None,
             early: EarlyFiles::default(),
-            jobs: Some(jobs),
+            jobs,
             built,
-            worker: Some(worker),
             waiting: 0,
             counters: ExecutableCounters::default(),
         })
@@ -261,10 +259,14 @@ impl Executables {
         self.vdso
     }
 
-    /// ELF address − pc for code of `mapping`: what the walk subtracts from a pc.
+    /// pc − ELF address for code of `mapping`: what the walk subtracts from a pc.
     pub fn bias(&self, index: ExecutableIndex, mapping: &Mapping) -> Option<u64> {
         match &self.get(index)?.header {
-            Some(header) => Some(mapping.start.wrapping_sub(header.address_of_offset(mapping.file_offset)?)),
+            Some(header) => Some(
+                mapping
+                    .start
+                    .wrapping_sub(header.address_of_mapping(mapping.file_offset, mapping.end - mapping.start)?),
+            ),
             None => Some(mapping.start),
         }
     }
@@ -288,7 +290,7 @@ impl Executables {
     }
 
     fn ask(&mut self, index: ExecutableIndex) {
-        let (Some(executable), Some(jobs)) = (self.all.get_mut(index.0 as usize), &self.jobs) else { return };
+        let Some(executable) = self.all.get_mut(index.0 as usize) else { return };
         if !matches!(executable.rows, RowState::Unbuilt) {
             return;
         }
@@ -296,7 +298,7 @@ impl Executables {
             Some(file) => Input::File(file.clone(), executable.size),
             None => Input::Bytes(super::vdso::image()),
         };
-        match jobs.try_send(Job { index, input }) {
+        match self.jobs.try_send(Job { index, input }) {
             Ok(()) => {
                 executable.rows = RowState::Building;
                 self.waiting += 1;
@@ -391,25 +393,6 @@ impl Executables {
                 tables.unload_executable(loaded);
                 self.counters.evicted += 1;
             }
-        }
-    }
-
-    /// Asks again for the rows of an executable that was evicted; nothing if they are there or on their way.
-    pub fn want(&mut self, index: ExecutableIndex) {
-        self.ask(index);
-    }
-}
-
-impl std::ops::Drop for Executables {
-    fn drop(&mut self) {
-        self.jobs = None;
-        // The worker may be blocked on a full result queue.
-        while self.built.try_recv().is_ok() {}
-        if let Some(worker) = self.worker.take() {
-            while !worker.is_finished() {
-                let _ = self.built.recv_timeout(std::time::Duration::from_millis(10));
-            }
-            let _ = worker.join();
         }
     }
 }

@@ -144,13 +144,17 @@ pub fn build_id_of_notes(mut notes: &[u8]) -> Option<String> {
 }
 
 impl Header {
-    /// ELF address − file offset for code mapped from `file_offset`: what turns a pc into an ELF address.
-    pub fn address_of_offset(&self, file_offset: u64) -> Option<u64> {
-        // A mapping begins on a page, a segment need not.
-        let load = self.loads.iter().find(|load| {
-            let start = load.file_offset & !4095;
-            load.executable && file_offset >= start && file_offset < load.file_offset.saturating_add(load.file_bytes)
-        })?;
+    /// ELF address of the first byte of code that is mapped from `file_offset` on for `length` bytes.
+    pub fn address_of_mapping(&self, file_offset: u64, length: u64) -> Option<u64> {
+        // A mapping begins on a page, a segment need not; two segments may even share a page of the file. The one that the
+        // mapping shows most of is the one that it was made for.
+        let end = file_offset.saturating_add(length);
+        let shown = |load: &Load| {
+            let load_end = load.file_offset.saturating_add(load.file_bytes);
+            load_end.min(end).saturating_sub(load.file_offset.max(file_offset))
+        };
+        let load =
+            self.loads.iter().filter(|load| load.executable && shown(load) > 0).max_by_key(|load| shown(load))?;
         Some(file_offset.wrapping_sub(load.file_offset).wrapping_add(load.address))
     }
 }
@@ -165,8 +169,8 @@ mod tests {
         let size = FileKey::of(&file).unwrap().size();
         let header = read_header(&file, size).unwrap();
         let code = header.loads.iter().find(|load| load.executable).unwrap();
-        assert_eq!(header.address_of_offset(code.file_offset), Some(code.address));
-        assert_eq!(header.address_of_offset(code.file_offset + code.file_bytes), None);
+        assert_eq!(header.address_of_mapping(code.file_offset, code.file_bytes), Some(code.address));
+        assert_eq!(header.address_of_mapping(size + 4096, 4096), None);
         assert_ne!(read_header(&file, size + 1).unwrap().identity, header.identity);
     }
 
@@ -185,6 +189,24 @@ mod tests {
         assert_eq!(build_id_of_notes(&notes).as_deref(), Some("abcd"));
         for end in 0..notes.len() - 2 {
             assert_eq!(build_id_of_notes(&notes[..end]), None);
+        }
+    }
+
+    #[test]
+    fn of_two_segments_in_one_page_the_mapping_s_own_is_taken() {
+        let load = |file_offset, file_bytes, address| Load { file_offset, file_bytes, address, executable: true };
+        let header = Header {
+            identity: [0; 32],
+            build_id: String::new(),
+            loads: vec![load(0x1000, 0x800, 0x1000), load(0x1800, 0x1800, 0x5800)],
+        };
+        for (offset, length, wanted) in [
+            (0x1000, 0x1000, Some(0x5000)),
+            (0x1000, 0x2000, Some(0x5000)),
+            (0x2000, 0x1000, Some(0x6000)),
+            (0x3000, 0x1000, None),
+        ] {
+            assert_eq!(header.address_of_mapping(offset, length), wanted, "{offset:x}");
         }
     }
 

@@ -53,6 +53,8 @@ impl Mapping {
             _ if path.starts_with('[') => Backing::Special,
             // Shared anonymous memory shows as a deleted /dev/zero.
             _ if path.starts_with("/dev/zero") || path.starts_with("/SYSV") => Backing::Anonymous,
+            // .NET maps its code twice through a memfd; huge pages have a file of their own.
+            _ if path.starts_with("/memfd:doublemapper") || path.starts_with("/anon_hugepage") => Backing::Anonymous,
             _ => Backing::File,
         }
     }
@@ -72,6 +74,13 @@ impl Mappings {
             all.insert(mapping);
         }
         all
+    }
+
+    /// Whether a mapping would take the place of other code.
+    pub fn displaces(&self, new: &Mapping) -> bool {
+        let from = self.sorted.partition_point(|old| old.end <= new.start);
+        let overlapped = self.sorted[from..].iter().take_while(|old| old.start < new.end);
+        overlapped.into_iter().any(|old| (old.inode, &old.path) != (new.inode, &new.path) || old.backing != new.backing)
     }
 
     /// Adds a mapping; what it covers of others is cut away. False if there are too many.

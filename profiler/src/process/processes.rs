@@ -27,6 +27,8 @@ pub struct Published {
     pub tag: u32,
     /// [`Process::version`] when it was made.
     pub version: u64,
+    /// CLOCK_MONOTONIC when it was made, ns.
+    pub time_ns: u64,
 }
 
 /// One process.
@@ -169,6 +171,10 @@ impl Processes {
             Event::Fork { parent_pid } if *parent_pid != record.pid => {
                 self.ensure(*parent_pid);
                 let parent = self.all.get(parent_pid);
+                // A table of the pid's last owner may still be there: whatever is unwound with it is not this process's.
+                let stale_before = self.all.get(&record.pid).map_or(0, |last| {
+                    last.stale_before.max(last.published.as_ref().map_or(0, |published| published.generation + 1))
+                });
                 let child = Process {
                     pid: record.pid,
                     parent: *parent_pid,
@@ -179,7 +185,7 @@ impl Processes {
                     mappings: parent.map(|parent| parent.mappings.clone()).unwrap_or_default(),
                     version: 1,
                     published: None,
-                    stale_before: 0,
+                    stale_before,
                     ended_ns: None,
                     sampled: false,
                     awaiting_program: false,
@@ -195,6 +201,8 @@ impl Processes {
                     process.mappings = Arc::default();
                     process.version += 1;
                     process.awaiting_program = true;
+                    // When another thread than the leader execs, the leader's exit is told first.
+                    process.ended_ns = None;
                     return process.published.take();
                 }
             }
@@ -208,14 +216,24 @@ impl Processes {
                 // The same mapping again (a scan that saw it first) is no change.
                 if process.mappings.find(mapping.start).is_none_or(|(_, known)| *known != mapping) {
                     process.version += 1;
+                    if process.mappings.displaces(&mapping) {
+                        let published = process.published.as_ref().map_or(0, |published| published.generation + 1);
+                        process.stale_before = process.stale_before.max(published);
+                    }
                     if !Arc::make_mut(&mut process.mappings).insert(mapping) {
                         self.counters.mappings_dropped += 1;
                     }
                 }
             }
             Event::Exit if record.pid == record.tid => {
+                let other_threads = has_other_threads(&self.proc_root, record.pid);
                 let process = self.all.get_mut(&record.pid)?;
-                process.ended_ns = Some(record.time_ns);
+                if other_threads {
+                    // Its hash entry went with the leader; the change of version has it published again.
+                    process.version += 1;
+                } else {
+                    process.ended_ns = Some(record.time_ns);
+                }
                 return process.published.take();
             }
             _ => {}
@@ -252,7 +270,7 @@ fn read_process(proc_root: &Path, pid: u32) -> Option<Process> {
     let (parent, start_ticks) = parse_stat(&stat)?;
     let comm = std::fs::read(directory.join("comm")).unwrap_or_default();
     let comm = String::from_utf8_lossy(&comm);
-    let maps = std::fs::read(directory.join("maps")).unwrap_or_default();
+    let maps = read_maps(&directory);
     let executable = std::fs::read_link(directory.join("exe")).unwrap_or_default();
     let executable = executable.to_string_lossy();
     Some(Process {
@@ -270,6 +288,23 @@ fn read_process(proc_root: &Path, pid: u32) -> Option<Process> {
         sampled: false,
         awaiting_program: false,
     })
+}
+
+/// Whether a process lives on after its leader has ended (`pthread_exit` in `main`).
+fn has_other_threads(proc_root: &Path, pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(proc_root.join(format!("{pid}/task"))) else { return false };
+    tasks.flatten().any(|task| task.file_name().to_str() != Some(pid.to_string().as_str()))
+}
+
+/// The mappings as text. With a leader that has ended only its other threads show them.
+fn read_maps(directory: &Path) -> Vec<u8> {
+    let maps = std::fs::read(directory.join("maps")).unwrap_or_default();
+    if !maps.is_empty() {
+        return maps;
+    }
+    let Ok(tasks) = std::fs::read_dir(directory.join("task")) else { return maps };
+    let mut others = tasks.flatten().map(|task| std::fs::read(task.path().join("maps")).unwrap_or_default());
+    others.find(|maps| !maps.is_empty()).unwrap_or_default()
 }
 
 fn ticks_per_second() -> u64 {
@@ -330,6 +365,16 @@ mod tests {
         assert_eq!(paths(&processes, 11), ["/bin/cc"]);
         assert_eq!(paths(&processes, 10), ["/bin/sh", "/lib/libc.so"]);
         assert_eq!(processes.forebears(11), [10, 9]);
+    }
+
+    #[test]
+    fn an_exec_by_another_thread_than_the_leader_keeps_the_process_alive() {
+        let nowhere = tempfile::tempdir().unwrap();
+        let mut processes = Processes::new(nowhere.path());
+        processes.apply(&record(10, 10, Event::Fork { parent_pid: 9 }));
+        processes.apply(&record(10, 10, Event::Exit));
+        processes.apply(&record(10, 10, Event::Comm { comm: b"new".to_vec(), exec: true }));
+        assert_eq!(processes.get(10).unwrap().ended_ns, None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::ledger::Ledger;
 
-/// Most distinct stacks in one batch, about 300 bytes each; samples of further ones are counted under the last.
+/// Most distinct stacks in one batch, about 1 KiB each; samples of further ones are dropped and counted.
 pub const MAX_STACKS: usize = 1 << 20;
 
 fn intern<K: Eq + Hash + Clone>(index: &mut HashMap<K, u32>, list: &mut Vec<K>, value: K) -> u32 {
@@ -71,6 +71,13 @@ impl BatchBuilder {
     pub fn mapping(&mut self, filename: &str, build_id: &str) -> MappingIndex {
         let mapping = Mapping { filename: self.strings.intern(filename), build_id: self.strings.intern(build_id) };
         MappingIndex(intern(&mut self.mapping_index, &mut self.mappings, mapping))
+    }
+
+    /// The index of an executable that is not to be one with others of its name.
+    pub fn new_mapping(&mut self, filename: &str, build_id: &str) -> MappingIndex {
+        let mapping = Mapping { filename: self.strings.intern(filename), build_id: self.strings.intern(build_id) };
+        self.mappings.push(mapping);
+        MappingIndex(self.mappings.len() as u32 - 1)
     }
 
     /// The index of a place in code.

@@ -22,6 +22,8 @@ pub struct Quality {
     pub complete: u64,
     /// Those that reached an outermost frame with help of the frame pointer: likely right, not proven.
     pub by_frame_pointer: u64,
+    /// Those walked with tables older than the mappings at their time.
+    pub stale: u64,
     /// Frames of all samples, user and kernel, without markers.
     pub frames: u64,
     /// Those with a name.
@@ -50,6 +52,8 @@ impl Quality {
             let by_frame_pointer = sample.provenance & provenance::FRAME_POINTER != 0;
             quality.user += u64::from(sample.end != End::NoUser);
             match sample.end {
+                // Walked with tables that were older than the mappings: it may be right, which is not enough.
+                _ if sample.provenance & provenance::STALE != 0 => quality.stale += 1,
                 End::Complete if !by_frame_pointer => quality.complete += 1,
                 End::Complete | End::FramePointerZero => quality.by_frame_pointer += 1,
                 _ => {}
@@ -73,6 +77,9 @@ pub fn summary(batch: &Batch, info: &ProfileInfo) -> String {
     }
     if quality.by_frame_pointer > 0 {
         parts.extend(share(quality.by_frame_pointer, quality.user, 2).map(|share| format!("{share} by frame pointer")));
+    }
+    if quality.stale > 0 {
+        parts.extend(share(quality.stale, quality.user, 2).map(|share| format!("{share} stale")));
     }
     parts.extend(share(quality.named, quality.frames, 1).map(|share| format!("{share} named")));
     parts.push(format!("{} lost", thousands(ledger.dropped_total().saturating_add(ledger.undelivered))));

@@ -67,6 +67,9 @@ pub enum SamplerError {
         /// The names of the capabilities that are not there.
         missing: String,
     },
+    /// A pid namespace of our own.
+    #[error("this is not the host's pid namespace: run with hostPID: true (Kubernetes) or --pid=host (docker)")]
+    PidNamespace,
     /// No BTF.
     #[error(
         "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing): a kernel >= 5.10 built with CONFIG_DEBUG_INFO_BTF=y is needed"

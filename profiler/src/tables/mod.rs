@@ -186,6 +186,8 @@ impl Tables {
         // The page table goes last: a program that reads the descriptor meanwhile sees "none" or everything.
         let mut body = written.descriptor;
         let table = std::mem::take(&mut body[0]);
+        // Looked at only while there is no page table: then rows exist, but are on their way in or out.
+        body[4] |= DESCRIPTOR_NOT_LOADED;
         self.write(descriptor, &body);
         self.segments.publish(descriptor, table);
         Ok(Some(LoadedExecutable { descriptor, extents }))
@@ -194,7 +196,6 @@ impl Tables {
     /// Takes an executable out of use; its words come back after a grace period.
     pub fn unload_executable(&mut self, executable: LoadedExecutable) {
         self.segments.publish(executable.descriptor, 0);
-        self.segments.publish(executable.descriptor + 4, DESCRIPTOR_NOT_LOADED);
         for extent in executable.extents {
             self.free(extent);
         }
