@@ -169,8 +169,9 @@ fn same_place(ours: u64, theirs: u64) -> bool {
 /// Whether framehop says itself that it could not go on where ours did, or went to where no code is: it has no rule for a CFA
 /// from another register or from a double indirection (realigned stacks), and none for the entries of threads and of Go.
 fn gave_up(capture: &Capture, theirs: &[u64], end: Result<(), framehop::Error>) -> bool {
+    let in_a_circle = theirs.windows(2).any(|two| two[0] == two[1]) && theirs.len() > capture.agent.0.len();
     let in_nothing = theirs.iter().any(|address| capture.mappings.find(*address).is_none());
-    in_nothing || matches!(end, Err(error) if !matches!(error, framehop::Error::CouldNotReadStack(_)))
+    in_nothing || in_a_circle || matches!(end, Err(error) if !matches!(error, framehop::Error::CouldNotReadStack(_)))
 }
 
 /// How two walks of one capture compare.
