@@ -10,10 +10,6 @@ impl Figures {
         Figures(figures)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub(crate) fn mean(&self) -> f64 {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
@@ -22,12 +18,5 @@ impl Figures {
     pub(crate) fn at(&self, share: f64) -> f64 {
         let index = ((self.0.len() as f64 - 1.0) * share) as usize;
         self.0.get(index).copied().unwrap_or(f64::NAN)
-    }
-
-    /// Half of the width of the mean's 95 % confidence interval (normal approximation).
-    pub(crate) fn half_width(&self) -> f64 {
-        let (mean, count) = (self.mean(), self.0.len() as f64);
-        let squares: f64 = self.0.iter().map(|figure| (figure - mean).powi(2)).sum();
-        1.96 * (squares / (count - 1.0) / count).sqrt()
     }
 }

@@ -7,12 +7,19 @@
 /// Most kernel frames in a record: the kernel's own default (`kernel.perf_event_max_stack` = 127).
 pub const MAX_KERNEL_FRAMES: usize = 127;
 
-/// Frames that one program run walks before it tail-calls itself; [`RUNS`] runs follow each other.
-pub const FRAMES_PER_RUN: usize = 32;
+/// Frames that one run of the complete walk takes at most; up to [`RUNS`] runs follow each other.
+pub const FRAMES_PER_RUN: usize = 48;
+
+/// Frames that one run of the quick walk takes at most.
+pub const QUICK_FRAMES: usize = 128;
 
 /// Program runs per sample, the first included. Kernels allow 33 tail calls in a row (MAX_TAIL_CALL_CNT).
 pub const RUNS: usize = 33;
-const _: () = assert!(FRAMES_PER_RUN * RUNS > unwind::walk::MAX_USER_FRAMES);
+
+/// From this run on the quick walk is not tried any more, so that the complete walk has runs enough for the deepest stack.
+pub const QUICK_RUNS: usize = 11;
+const _: () = assert!(FRAMES_PER_RUN * (RUNS - QUICK_RUNS) > unwind::walk::MAX_USER_FRAMES);
+const _: () = assert!(QUICK_FRAMES * (QUICK_RUNS - 2) > unwind::walk::MAX_USER_FRAMES);
 
 /// What made a record. Room for off-CPU, allocations and such; only `CPU_CLOCK` is made so far.
 pub mod event_kind {

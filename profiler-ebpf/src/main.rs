@@ -1,4 +1,4 @@
-//! The eBPF programs of the sampler: `sample` and its continuation `unwind`, and the exec and exit hooks.
+//! The eBPF programs of the sampler: `sample` and its continuations `quick` and `unwind`, and the exec and exit hooks.
 //!
 //! Built by `cargo xtask ebpf` for `bpfel-unknown-none`; on the host this is an empty binary. Constraints: 512 bytes of stack,
 //! so state lives in per-CPU memory; every path bounded for the verifier of Linux 5.10; no BPF-to-BPF calls, which arm64
@@ -15,6 +15,8 @@ mod plain;
 mod registers;
 #[cfg(target_arch = "bpf")]
 mod sample;
+#[cfg(target_arch = "bpf")]
+mod stack;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -36,9 +36,9 @@ pub(crate) static RULES: PerCpuArray<[u64; CACHE_SLOTS * 2], 1> = PerCpuArray::n
 #[btf_map]
 pub(crate) static COUNTS: PerCpuArray<u64, COUNTERS> = PerCpuArray::new();
 
-/// The continuation.
+/// The continuations.
 #[btf_map]
-pub(crate) static PROGRAMS: ProgramArray<1> = ProgramArray::new();
+pub(crate) static PROGRAMS: ProgramArray<2> = ProgramArray::new();
 
 /// Records. The agent sets the real size at load.
 #[btf_map]

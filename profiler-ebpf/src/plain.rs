@@ -31,7 +31,6 @@ fn plain(ctx: *mut bpf_perf_event_data) -> u32 {
     };
     if bytes > 0 {
         let taken = bytes as u32 / 8;
-        scratch.header.user_frames = taken as u16;
         scratch.number_of_frames = kernel_frames as u32 + taken;
     }
     // Neither the walk nor its provenance: what a frame-pointer walk can't know.

@@ -1,22 +1,24 @@
-//! The sampling program and its continuation.
+//! The sampling program and its two continuations.
 //!
-//! `sample` takes kernel frames and user registers, then tail-calls `unwind`, which walks `FRAMES_PER_RUN` frames and
-//! tail-calls itself. Whichever ends the stack writes the record. The return value is the gate of perf core's own stack copy:
+//! `sample` takes kernel frames and user registers, then tail-calls `quick`, which walks the easy frames: rule in the cache,
+//! stack read ahead. What is not easy it leaves to `unwind`, which can do everything. Whichever ends the stack writes the
+//! record. The return value is the gate of perf core's own stack copy:
 //! 1 only for stacks that the agent can finish better.
 
 use aya_ebpf::{
     EbpfContext,
     bindings::bpf_perf_event_data,
-    helpers::{self, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{self, bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     programs::PerfEventContext,
 };
 use profiler_common::{
-    CACHE_SLOTS, Counter, FRAMES_PER_RUN, MAX_KERNEL_FRAMES, RUNS, RecordHeader, event_kind, filter, record_flags,
+    CACHE_SLOTS, Counter, FRAMES_PER_RUN, MAX_KERNEL_FRAMES, QUICK_FRAMES, QUICK_RUNS, RUNS, RecordHeader, event_kind,
+    filter, record_flags,
 };
 use unwind::{
-    end::End,
+    end::{End, provenance},
     rule::PackedRule,
-    walk::{CACHE_ADDRESS_BITS, MAX_USER_FRAMES, Memory, RuleCache, Walk, correction, step},
+    walk::{CACHE_ADDRESS_BITS, MAX_USER_FRAMES, Quick, RuleCache, Walk, correction, quick_step, step},
 };
 
 use crate::maps::{
@@ -24,12 +26,13 @@ use crate::maps::{
     copies_per_second, count, own_pid, use_cache,
 };
 use crate::registers::{UserState, in_user_mode, user_registers};
+use crate::stack::{StackMemory, UserMemory, Window};
 
 /// Room for frames; a power of two, so that a mask bounds the index for the verifier.
 pub(crate) const FRAME_WORDS: usize = 2048;
 // `finish` masks a number with 15 to make an `End` of it.
 const _: () = assert!(End::ALL.len() == 16);
-const _: () = assert!(FRAME_WORDS > MAX_USER_FRAMES + MAX_KERNEL_FRAMES + FRAMES_PER_RUN);
+const _: () = assert!(FRAME_WORDS > MAX_USER_FRAMES + MAX_KERNEL_FRAMES + QUICK_FRAMES);
 
 /// State of the sample in hand. A per-CPU value may be 32 KiB at most.
 #[repr(C)]
@@ -39,33 +42,31 @@ pub(crate) struct Scratch {
     walk: Walk,
     runs: u32,
     pub(crate) number_of_frames: u32,
-}
-
-struct UserMemory;
-
-impl Memory for UserMemory {
-    #[inline(always)]
-    fn word(&mut self, address: u64) -> Option<u64> {
-        // SAFETY: a read that faults gives an error.
-        unsafe { bpf_probe_read_user(address as *const u64) }.ok()
-    }
-    #[inline(always)]
-    fn pair(&mut self, address: u64) -> Option<(u64, u64)> {
-        // SAFETY: as above.
-        unsafe { bpf_probe_read_user(address as *const [u64; 2]) }.ok().map(|words| (words[0], words[1]))
-    }
+    /// How many frames there may be: `MAX_USER_FRAMES` above the kernel's.
+    most_frames: u32,
+    /// How `quick` ended.
+    outcome: u32,
+    window: Window,
 }
 
 /// This CPU's rule cache.
 struct PerCpuCache {
     slots: *mut u64,
+    /// The process's part of the hash.
+    salt: u64,
 }
 
 impl PerCpuCache {
+    /// The cache in the hands of the process with this tag.
+    #[inline(always)]
+    fn of(slots: *mut [u64; CACHE_SLOTS * 2], tag: u64) -> PerCpuCache {
+        // An address's low bits alone would put the same function of many processes into one slot.
+        PerCpuCache { slots: slots.cast(), salt: (tag >> CACHE_ADDRESS_BITS).wrapping_mul(0x9e37) }
+    }
+
     #[inline(always)]
     fn slot(&self, key: u64) -> *mut u64 {
-        // Low bits alone would put the same function of many processes into one slot; the tag takes part.
-        let mixed = key ^ (key >> CACHE_ADDRESS_BITS).wrapping_mul(0x9e37) ^ (key >> 11);
+        let mixed = key ^ (key >> 11) ^ self.salt;
         let index = (mixed & (CACHE_SLOTS as u64 - 1)) as usize * 2;
         // SAFETY: the mask keeps the pair inside the value of CACHE_SLOTS * 2 words.
         unsafe { self.slots.add(index) }
@@ -122,6 +123,7 @@ fn take_sample(ctx: PerfEventContext) -> u32 {
     walk.exact = 1;
     walk.map_bytes = 0;
     walk.map_start = 0;
+    scratch.window.clear();
     // SAFETY: a map value; see below for what a concurrent update does to it.
     let Some(entry) = (unsafe { PROCESSES.get(tgid) }) else {
         push(scratch);
@@ -140,12 +142,13 @@ fn take_sample(ctx: PerfEventContext) -> u32 {
         push(scratch);
         return submit(scratch, End::NoProcess);
     }
+    let walk = &mut scratch.walk;
     walk.process = table;
     walk.tag = if use_cache() != 0 { (tag as u64) << CACHE_ADDRESS_BITS } else { 0 };
     scratch.header.generation = generation;
     push(scratch);
     // SAFETY: a tail call with the same context type.
-    unsafe { PROGRAMS.tail_call(&ctx, 0) };
+    unsafe { PROGRAMS.tail_call(&ctx, QUICK) };
     submit(scratch, End::Aborted)
 }
 
@@ -187,7 +190,6 @@ pub(crate) fn begin(ctx: &PerfEventContext) -> Option<&'static mut Scratch> {
     header.tid = tid;
     header.cpu = unsafe { bpf_get_smp_processor_id() };
     header.generation = 0;
-    header.user_frames = 0;
     header.kernel_frames = 0;
     header.cache_hits = 0;
     header.kind = event_kind::CPU_CLOCK;
@@ -214,17 +216,94 @@ pub(crate) fn begin(ctx: &PerfEventContext) -> Option<&'static mut Scratch> {
             scratch.header.kernel_frames = taken as u16;
         }
     }
+    scratch.most_frames = u32::from(scratch.header.kernel_frames) + MAX_USER_FRAMES as u32;
     Some(scratch)
 }
 
-/// Entry point of the continuation.
+/// Indexes in the program array.
+const QUICK: u32 = 0;
+const UNWIND: u32 = 1;
+
+/// Entry point of the continuation for frames whose rule is in the cache.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "perf_event")]
+fn quick(ctx: *mut bpf_perf_event_data) -> u32 {
+    go_quickly(PerfEventContext::new(ctx))
+}
+
+/// Walks up to `QUICK_FRAMES` easy frames; anything else is for `unwind`.
+#[inline(always)]
+fn go_quickly(ctx: PerfEventContext) -> u32 {
+    let (Some(pointer), Some(cache)) = (SCRATCH.get_ptr_mut(0), RULES.get_ptr_mut(0)) else {
+        count(Counter::NoScratch);
+        return 0;
+    };
+    // SAFETY: as in `sample`.
+    let scratch = unsafe { &mut *pointer };
+    let mut cache = PerCpuCache::of(cache, scratch.walk.tag);
+    scratch.runs += 1;
+    let frames_before = scratch.number_of_frames;
+    let mut outcome = outcome::MORE;
+    for _ in 0..QUICK_FRAMES {
+        let mut memory = StackMemory { window: &mut scratch.window };
+        match quick_step(&mut memory, &mut cache, &mut scratch.walk) {
+            Quick::Up => {}
+            Quick::Outermost => {
+                outcome = outcome::OUTERMOST;
+                break;
+            }
+            Quick::Step => {
+                outcome = outcome::STEP;
+                break;
+            }
+        }
+        if scratch.number_of_frames >= scratch.most_frames {
+            outcome = outcome::TRUNCATED;
+            break;
+        }
+        push(scratch);
+    }
+    // Through memory, as in `finish`.
+    // SAFETY: a field of `scratch`, by a valid reference.
+    let outcome = unsafe {
+        core::ptr::write_volatile(&raw mut scratch.outcome, outcome);
+        core::ptr::read_volatile(&raw const scratch.outcome)
+    };
+    let frames = scratch.number_of_frames - frames_before;
+    scratch.walk.cache_hits += frames;
+    if frames != 0 {
+        scratch.walk.provenance |= provenance::TABLE as u32;
+    }
+    if outcome == outcome::OUTERMOST {
+        scratch.walk.cache_hits += 1;
+        return finish(scratch, End::Complete);
+    }
+    if outcome == outcome::TRUNCATED {
+        scratch.walk.cache_hits += 1;
+        return finish(scratch, End::Truncated);
+    }
+    let again = outcome == outcome::MORE && (scratch.runs as usize) < QUICK_RUNS;
+    // SAFETY: a tail call with the same context type.
+    unsafe { PROGRAMS.tail_call(&ctx, if again { QUICK } else { UNWIND }) };
+    finish(scratch, End::Aborted)
+}
+
+/// How a run of `quick` ended.
+mod outcome {
+    pub(super) const MORE: u32 = 0;
+    pub(super) const OUTERMOST: u32 = 1;
+    pub(super) const STEP: u32 = 2;
+    pub(super) const TRUNCATED: u32 = 3;
+}
+
+/// Entry point of the continuation for every frame.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "perf_event")]
 fn unwind(ctx: *mut bpf_perf_event_data) -> u32 {
     go_on(PerfEventContext::new(ctx))
 }
 
-/// Walks `FRAMES_PER_RUN` frames, then goes on in itself.
+/// Walks up to `FRAMES_PER_RUN` frames, then goes on in itself; back to `quick` as soon as a rule was in the cache.
 #[inline(always)]
 fn go_on(ctx: PerfEventContext) -> u32 {
     let (Some(pointer), Some(cache)) = (SCRATCH.get_ptr_mut(0), RULES.get_ptr_mut(0)) else {
@@ -233,21 +312,27 @@ fn go_on(ctx: PerfEventContext) -> u32 {
     };
     // SAFETY: as in `sample`.
     let scratch = unsafe { &mut *pointer };
-    let mut cache = PerCpuCache { slots: cache.cast() };
+    let mut cache = PerCpuCache::of(cache, scratch.walk.tag);
     scratch.runs += 1;
+    let hits_before = scratch.walk.cache_hits;
     for _ in 0..FRAMES_PER_RUN {
         if let Err(end) = step(&mut UserMemory, &Segments, &mut cache, &mut scratch.walk) {
             return finish(scratch, end);
         }
         correct_last(scratch);
-        if scratch.header.user_frames as usize >= MAX_USER_FRAMES {
+        if scratch.number_of_frames >= scratch.most_frames {
             return finish(scratch, End::Truncated);
         }
         push(scratch);
+        if scratch.walk.cache_hits != hits_before && (scratch.runs as usize) < QUICK_RUNS {
+            // SAFETY: a tail call with the same context type.
+            unsafe { PROGRAMS.tail_call(&ctx, QUICK) };
+            return submit(scratch, End::Aborted);
+        }
     }
     if (scratch.runs as usize) < RUNS {
-        // SAFETY: a tail call with the same context type.
-        unsafe { PROGRAMS.tail_call(&ctx, 0) };
+        // SAFETY: as above.
+        unsafe { PROGRAMS.tail_call(&ctx, UNWIND) };
     }
     submit(scratch, End::Aborted)
 }
@@ -270,7 +355,6 @@ fn push(scratch: &mut Scratch) {
     // SAFETY: the mask bounds the index.
     unsafe { *scratch.frames.as_mut_ptr().add(index) = address };
     scratch.number_of_frames += 1;
-    scratch.header.user_frames += 1;
 }
 
 /// The step that went on from a frame tells whether its address was right.
@@ -290,6 +374,7 @@ pub(crate) fn submit(scratch: &mut Scratch, end: End) -> u32 {
     }
     let header = &mut scratch.header;
     header.end = end as u8;
+    header.user_frames = (scratch.number_of_frames - u32::from(header.kernel_frames)) as u16;
     header.provenance = scratch.walk.provenance as u8;
     header.cache_hits = scratch.walk.cache_hits as u16;
     if wanted != 0 {

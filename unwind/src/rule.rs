@@ -92,6 +92,24 @@ impl PackedRule {
     pub const fn operand(self) -> u32 {
         (self.0 as u32) >> 4
     }
+
+    /// Where rbp is saved: CFA − 8 · this; 0: where it was.
+    #[inline(always)]
+    pub const fn fp_slot(self) -> u64 {
+        (self.0 >> 32) & 0xff
+    }
+
+    /// Where rbx is saved.
+    #[inline(always)]
+    pub const fn rbx_slot(self) -> u64 {
+        (self.0 >> 40) & 0xff
+    }
+
+    /// Where r12 is saved.
+    #[inline(always)]
+    pub const fn r12_slot(self) -> u64 {
+        (self.0 >> 48) & 0xff
+    }
 }
 
 /// A rule that does not fit 8 bytes: CFA = `[*](register + inner) + outer`, and saved registers anywhere.

@@ -27,6 +27,12 @@ pub trait Memory {
     fn word(&mut self, address: u64) -> Option<u64>;
     /// The words at `address` and `address + 8`: one read where memory is read by system or helper call.
     fn pair(&mut self, address: u64) -> Option<(u64, u64)>;
+    /// The words at `cfa − 16` (only meant when `both`; else it may be anything) and `cfa − 8`. This is what every ordinary
+    /// frame is read by, and each is a little higher than the one before: worth reading ahead where a read is dear.
+    #[inline(always)]
+    fn frame(&mut self, cfa: u64, both: bool) -> Option<(u64, u64)> {
+        if both { self.pair(cfa.wrapping_sub(16)) } else { Some((0, self.word(cfa.wrapping_sub(8))?)) }
+    }
 }
 
 /// Remembers the rule of a (process, pc): return addresses repeat, and this takes one cache line where the search takes five.
@@ -192,11 +198,8 @@ pub fn step<M: Memory, S: Slab, C: RuleCache>(
     walk: &mut Walk,
 ) -> Result<(), End> {
     let address = walk.lookup_address();
-    // Addresses that don't fit beside the tag, and processes without one, go around the cache: a key of all ones is never
-    // stored, a key of zero is never looked up. Arithmetic again, for the verifier's sake.
-    let cacheable = (less_or_equal(address >> CACHE_ADDRESS_BITS, 0) & less_or_equal(1, walk.tag >> 1)).wrapping_neg();
-    let key = walk.tag | address;
-    if let Some(rule) = cache.get(key | !cacheable) {
+    let (key, cacheable) = cache_key(walk, address);
+    if let Some(rule) = cache.get(key) {
         walk.cache_hits += 1;
         walk.rule = rule.0;
     } else {
@@ -210,6 +213,65 @@ pub fn step<M: Memory, S: Slab, C: RuleCache>(
     // SAFETY: a field of `walk`, by a reference that is valid.
     let rule = PackedRule(unsafe { core::ptr::read_volatile(&raw const walk.rule) });
     apply(memory, slab, walk, rule)
+}
+
+/// What [`quick_step`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quick {
+    /// One frame up.
+    Up,
+    /// This was the outermost frame.
+    Outermost,
+    /// Nothing was done: it takes a [`step`].
+    Step,
+}
+
+/// One frame up if that is easy: the rule is in the cache, its CFA lies above rsp or rbp, and the stack can be read. Most
+/// frames are, and in the kernel a program with nothing but this is short to run, to load into the processor, and to verify.
+///
+/// The caller counts: each frame up came from a table, and each that is not left to [`step`] was a hit of the cache.
+#[inline(always)]
+pub fn quick_step<M: Memory, C: RuleCache>(memory: &mut M, cache: &mut C, walk: &mut Walk) -> Quick {
+    let address = walk.lookup_address();
+    let Some(rule) = cache.get(cache_key(walk, address).0) else {
+        return Quick::Step;
+    };
+    let kind = rule.kind();
+    // What stands above the slots is not for here either.
+    if kind != Kind::Sp as u8 && kind != Kind::Fp as u8 || rule.0 >> 56 != 0 {
+        return if kind == Kind::End as u8 { Quick::Outermost } else { Quick::Step };
+    }
+    let from_fp = less_or_equal(Kind::Fp as u64, kind as u64).wrapping_neg();
+    if walk.fp_at & from_fp != 0 && walk.read_fp(memory).is_none() {
+        return Quick::Step;
+    }
+    let cfa = (walk.sp ^ ((walk.sp ^ walk.fp) & from_fp)).wrapping_add(rule.operand() as u64 * 8);
+    if cfa <= walk.sp {
+        return Quick::Step;
+    }
+    let Some((below, return_address)) = memory.frame(cfa, rule.fp_slot() == 2) else {
+        return Quick::Step;
+    };
+    if return_address == 0 {
+        return Quick::Step;
+    }
+    save(walk, cfa, rule, below);
+    walk.rule = rule.0;
+    // It fails for a return address of zero only.
+    match walk.enter_caller(return_address, cfa) {
+        Ok(()) => Quick::Up,
+        Err(_) => Quick::Step,
+    }
+}
+
+/// The key of (process, address) in the cache, and a mask of all ones if it may be stored.
+///
+/// Addresses that don't fit beside the tag, and processes without one, go around the cache: a key of all ones is never stored,
+/// a key of zero is never looked up. Arithmetic, for the verifier's sake.
+#[inline(always)]
+fn cache_key(walk: &Walk, address: u64) -> (u64, u64) {
+    let cacheable = (less_or_equal(address >> CACHE_ADDRESS_BITS, 0) & less_or_equal(1, walk.tag >> 1)).wrapping_neg();
+    ((walk.tag | address) | !cacheable, cacheable)
 }
 
 /// The rule for `address`: mapping, page, row, rule. Absent tables read as zero, which is a gap.
@@ -339,25 +401,28 @@ fn frame<M: Memory>(memory: &mut M, walk: &mut Walk, cfa: u64, rule: PackedRule)
     if cfa <= walk.sp {
         return Err(End::NotUp);
     }
-    let fp_slot = (rule.0 >> 32) & 0xff;
-    let rbx_slot = (rule.0 >> 40) & 0xff;
-    let r12_slot = (rule.0 >> 48) & 0xff;
     let return_address;
-    if fp_slot == 2 {
+    let mut below = 0;
+    if rule.fp_slot() == 2 {
         // rbp beside the return address: one read fetches both.
-        let (fp, above) = memory.pair(cfa.wrapping_sub(16)).ok_or(End::BadRead)?;
-        walk.fp = fp;
-        walk.fp_at = 0;
-        return_address = above;
+        (below, return_address) = memory.pair(cfa.wrapping_sub(16)).ok_or(End::BadRead)?;
     } else {
         return_address = memory.word(cfa.wrapping_sub(8)).ok_or(End::BadRead)?;
-        walk.fp_at = saved_at(walk.fp_at, cfa, fp_slot);
     }
-    walk.rbx_at = saved_at(walk.rbx_at, cfa, rbx_slot);
-    walk.r12_at = saved_at(walk.r12_at, cfa, r12_slot);
+    save(walk, cfa, rule, below);
     walk.enter_caller(return_address, cfa)?;
     walk.exact = (rule.0 >> CALLER_IS_EXACT.trailing_zeros()) as u32 & 1;
     Ok(())
+}
+
+/// Notes where the caller's registers are; `below` is the word under the return address, if that is rbp.
+#[inline(always)]
+fn save(walk: &mut Walk, cfa: u64, rule: PackedRule, below: u64) {
+    let beside = less_or_equal(rule.fp_slot() ^ 2, 0).wrapping_neg();
+    walk.fp ^= (walk.fp ^ below) & beside;
+    walk.fp_at = saved_at(walk.fp_at, cfa, rule.fp_slot()) & !beside;
+    walk.rbx_at = saved_at(walk.rbx_at, cfa, rule.rbx_slot());
+    walk.r12_at = saved_at(walk.r12_at, cfa, rule.r12_slot());
 }
 
 /// Where a register is saved now: CFA − 8·slot, or where it was before if the slot is 0. Without a branch: the verifier merges

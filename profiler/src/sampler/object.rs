@@ -72,7 +72,7 @@ impl Object {
             .map_max_entries("PROCESSES", options.processes)
             .load(OBJECT)
             .map_err(|error| load_error("object")(&error))?;
-        for name in ["sample", "unwind"] {
+        for name in ["sample", "quick", "unwind"] {
             let program: &mut PerfEvent = program(&mut bpf, name)?;
             program.load().map_err(|error| load_error(format!("program {name}"))(&error))?;
         }
@@ -81,9 +81,11 @@ impl Object {
             program.load().map_err(|error| load_error(format!("program {name}"))(&error))?;
         }
         let mut programs: ProgramArray<MapData> = take(&mut bpf, "PROGRAMS")?;
-        let unwind: &mut PerfEvent = program(&mut bpf, "unwind")?;
-        let fd = unwind.fd().map_err(|error| load_error("program unwind")(&error))?;
-        programs.set(0, fd, 0).map_err(|error| load_error("map PROGRAMS")(&error))?;
+        for (index, name) in ["quick", "unwind"].into_iter().enumerate() {
+            let program: &mut PerfEvent = program(&mut bpf, name)?;
+            let fd = program.fd().map_err(|error| load_error(format!("program {name}"))(&error))?;
+            programs.set(index as u32, fd, 0).map_err(|error| load_error("map PROGRAMS")(&error))?;
+        }
         Ok(Object { bpf, _programs: programs })
     }
 
@@ -110,6 +112,7 @@ impl Object {
         for (name, program) in self.bpf.programs() {
             let name = match name {
                 "sample" => "sample",
+                "quick" => "quick",
                 "unwind" => "unwind",
                 "process_exec" => "process_exec",
                 "process_exit" => "process_exit",
