@@ -2,10 +2,12 @@
 //!
 //! Needs a cgroup v2 hierarchy that can be written to. `EVERFLAME_LONG=1` records a minute each.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
+
 mod live;
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use fixtures::{Flavour, build_or_skip};
@@ -114,7 +116,7 @@ fn check(name: &str, arguments: &[&str]) {
     assert_eq!(ledger.due + ledger.surplus, ledger.accounted() + ledger.undelivered, "{ledger:?}");
     assert_eq!(ledger.recorded, samples);
     assert_eq!(ledger.dropped_total(), 0, "{ledger:?}");
-    assert!(ledger.undelivered * 100 <= ledger.due, "more than one hit in a hundred never came: {ledger:?}");
+    assert!(ledger.undelivered * 20 <= ledger.due, "more than one hit in twenty never came: {ledger:?}");
 }
 
 #[test]

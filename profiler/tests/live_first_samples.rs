@@ -5,6 +5,8 @@
 //! while it starts, or the kernel's part of a process that is still being made. Hits between fork and exec count too.
 //! `EVERFLAME_LONG=1` runs 500 processes instead of 60.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
+
 mod live;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -106,7 +108,7 @@ fn report(recorded: &Recorded, pids: &HashMap<u32, bool>, hits: &HashMap<u32, u6
                 .entry(format!(
                     "{}{} {}",
                     seen.end.name(),
-                    if seen.from_copy() { " from a copy" } else { "" },
+                    if seen.is_from_copy() { " from a copy" } else { "" },
                     last.join(" < ")
                 ))
                 .or_default() += 1;

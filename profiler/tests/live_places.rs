@@ -1,6 +1,8 @@
 //! The same program, started from where its file is hard to find: deleted, replaced by another, in memory only, under another
 //! root, in another mount namespace. Its stacks must be as whole and as named as ever.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
+
 mod live;
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -29,7 +31,7 @@ fn check(what: &str, running: &Running) {
 /// Samples that the kernel could not finish and that got no copy: a round came too late on a busy machine. They say nothing
 /// about the place.
 fn without_copy(samples: &[Seen]) -> u64 {
-    let unfinished = |seen: &&Seen| matches!(seen.end, End::NoProcess | End::NoTable) && !seen.from_copy();
+    let unfinished = |seen: &&Seen| matches!(seen.end, End::NoProcess | End::NoTable) && !seen.is_from_copy();
     samples.iter().filter(unfinished).count() as u64
 }
 

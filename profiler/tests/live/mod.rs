@@ -4,6 +4,7 @@
 //! Constraint: other work may load the machine, so tests assert shares of the samples that there are, never times. Where
 //! perf or BPF may not be used, a test says `SKIPPED: …` and ends; in continuous integration (`CI` is set) that is a failure.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 #![expect(dead_code, reason = "each live test is a program of its own and uses a part of this")]
 
 use std::collections::{BTreeMap, HashSet};
@@ -20,28 +21,28 @@ use profiler_common::filter;
 use unwind::end::{End, provenance};
 
 /// One recording at a time: two would share the machine's two or three CPUs and halve each other's samples.
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the long measurement was asked for.
-pub fn long() -> bool {
+pub(crate) fn long() -> bool {
     std::env::var_os("EVERFLAME_LONG").is_some_and(|value| value != "0")
 }
 
 /// `short` seconds, or `long` ones when a measurement was asked for.
-pub fn seconds(short: u64, long_run: u64) -> Duration {
+pub(crate) fn seconds(short: u64, long_run: u64) -> Duration {
     Duration::from_secs(if long() { long_run } else { short })
 }
 
 /// 999 samples per second of the given processes.
-pub fn options(pids: &[u32]) -> Options {
+pub(crate) fn options(pids: &[u32]) -> Options {
     Options { frequency_hz: 999, filter: filter::PIDS, pids: pids.to_vec(), ..Options::default() }
 }
 
 /// An engine, or `None` after saying why there can be none on this machine.
-pub fn engine(options: Options) -> Option<Engine> {
+pub(crate) fn engine(options: Options) -> Option<Engine> {
     match Engine::new(options) {
         Ok(engine) => Some(engine),
         Err(error) => {
@@ -53,13 +54,13 @@ pub fn engine(options: Options) -> Option<Engine> {
 }
 
 /// A program that is ended when this goes.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
 }
 
 impl Running {
     /// Starts a program and waits until it says `ready`.
-    pub fn start(command: &mut Command) -> Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut said = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -71,22 +72,22 @@ impl Running {
     }
 
     /// Starts a program that does not say anything.
-    pub fn start_silent(command: &mut Command) -> Running {
+    pub(crate) fn start_silent(command: &mut Command) -> Running {
         Running { child: command.stdout(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")) }
     }
 
     /// A fixture with its arguments.
-    pub fn fixture(file: &Path, arguments: &[&str]) -> Running {
+    pub(crate) fn fixture(file: &Path, arguments: &[&str]) -> Running {
         Running::start(Command::new(file).args(arguments))
     }
 
     /// Its pid.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Whether it has ended.
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 }
@@ -99,7 +100,11 @@ impl Drop for Running {
 }
 
 /// Records for so long; `while_running` is called at each round and ends the recording early by returning false.
-pub fn record_while(engine: &mut Engine, duration: Duration, mut while_running: impl FnMut(&mut Engine) -> bool) {
+pub(crate) fn record_while(
+    engine: &mut Engine,
+    duration: Duration,
+    mut while_running: impl FnMut(&mut Engine) -> bool,
+) {
     engine.start().unwrap();
     // The programs run already, and do not inherit it.
     let _precedence = Precedence::take();
@@ -111,44 +116,44 @@ pub fn record_while(engine: &mut Engine, duration: Duration, mut while_running: 
 }
 
 /// Records the given processes for so long; `None` where nothing can be recorded.
-pub fn record(pids: &[u32], duration: Duration) -> Option<Recorded> {
+pub(crate) fn record(pids: &[u32], duration: Duration) -> Option<Recorded> {
     let mut engine = engine(options(pids))?;
     record_while(&mut engine, duration, |_| true);
     Some(Recorded::new(engine))
 }
 
 /// A finished recording with its names.
-pub struct Recorded {
-    pub recording: Recording,
+pub(crate) struct Recorded {
+    pub(crate) recording: Recording,
 }
 
 /// One sample with its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// User functions, root first, inlined ones too.
-    pub user: Vec<String>,
+    pub(crate) user: Vec<String>,
     /// Number of kernel frames.
-    pub kernel_frames: usize,
-    pub end: End,
-    pub provenance: u8,
-    pub time_ns: u64,
+    pub(crate) kernel_frames: usize,
+    pub(crate) end: End,
+    pub(crate) provenance: u8,
+    pub(crate) time_ns: u64,
 }
 
 impl Seen {
     /// Whether a frame was found by its frame pointer only.
-    pub fn by_frame_pointer(&self) -> bool {
+    pub(crate) fn by_frame_pointer(&self) -> bool {
         self.provenance & provenance::FRAME_POINTER != 0
     }
 
     /// Whether the agent finished it from a copy of the stack.
-    pub fn from_copy(&self) -> bool {
+    pub(crate) fn is_from_copy(&self) -> bool {
         self.provenance & provenance::COPIED != 0
     }
 }
 
 impl Recorded {
     /// Stops the engine and names everything.
-    pub fn new(engine: Engine) -> Recorded {
+    pub(crate) fn new(engine: Engine) -> Recorded {
         let mut recording = engine.finish().unwrap();
         let symbolizer = symbolizer::Symbolizer::new(symbolizer::Options::default()).unwrap();
         naming::name_locations(&mut recording, &symbolizer, Path::new("/proc"));
@@ -156,14 +161,14 @@ impl Recorded {
     }
 
     /// The samples of a process.
-    pub fn samples(&self, pid: u32) -> Vec<Seen> {
+    pub(crate) fn samples(&self, pid: u32) -> Vec<Seen> {
         let batch = &self.recording.batch;
         let of_pid = |sample: &&Sample| batch.processes[sample.process.0 as usize].pid == pid;
         batch.samples.iter().filter(of_pid).map(|sample| self.seen(sample)).collect()
     }
 
     /// Every pid that has samples, with its name.
-    pub fn pids(&self) -> BTreeMap<u32, String> {
+    pub(crate) fn pids(&self) -> BTreeMap<u32, String> {
         let batch = &self.recording.batch;
         let sampled: HashSet<u32> = batch.samples.iter().map(|sample| sample.process.0).collect();
         sampled
@@ -174,7 +179,7 @@ impl Recorded {
     }
 
     /// One sample with its names.
-    pub fn seen(&self, sample: &Sample) -> Seen {
+    pub(crate) fn seen(&self, sample: &Sample) -> Seen {
         let batch = &self.recording.batch;
         let mut user = Vec::new();
         let mut kernel_frames = 0;
@@ -203,13 +208,13 @@ impl Recorded {
     }
 
     /// How many of a process's samples have the right user stack.
-    pub fn judge(&self, pid: u32, expected: &Expected) -> Verdict {
+    pub(crate) fn judge(&self, pid: u32, expected: &Expected) -> Verdict {
         expected.judge(&folded(&self.samples(pid)), "process")
     }
 }
 
 /// User stacks as folded lines.
-pub fn folded(samples: &[Seen]) -> String {
+pub(crate) fn folded(samples: &[Seen]) -> String {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for seen in samples {
         *counts.entry(seen.user.join(";")).or_default() += 1;
@@ -219,29 +224,29 @@ pub fn folded(samples: &[Seen]) -> String {
 
 /// Counts that a table of results is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shares {
-    pub samples: u64,
-    pub complete: u64,
-    pub right: u64,
-    pub frame_pointer: u64,
-    pub from_copy: u64,
+pub(crate) struct Shares {
+    pub(crate) samples: u64,
+    pub(crate) complete: u64,
+    pub(crate) right: u64,
+    pub(crate) frame_pointer: u64,
+    pub(crate) from_copy: u64,
 }
 
 impl Shares {
     /// Of the samples of one process, of which so many are right.
-    pub fn of(samples: &[Seen], right: u64) -> Shares {
+    pub(crate) fn of(samples: &[Seen], right: u64) -> Shares {
         let count = |test: fn(&Seen) -> bool| samples.iter().filter(|seen| test(seen)).count() as u64;
         Shares {
             samples: samples.len() as u64,
             complete: count(|seen| seen.end == End::Complete),
             right,
             frame_pointer: count(Seen::by_frame_pointer),
-            from_copy: count(Seen::from_copy),
+            from_copy: count(Seen::is_from_copy),
         }
     }
 
     /// Adds another's.
-    pub fn add(&mut self, other: Shares) {
+    pub(crate) fn add(&mut self, other: Shares) {
         self.samples += other.samples;
         self.complete += other.complete;
         self.right += other.right;
@@ -250,7 +255,7 @@ impl Shares {
     }
 
     /// One row of the table.
-    pub fn row(&self, name: &str) -> String {
+    pub(crate) fn row(&self, name: &str) -> String {
         let percent = |part: u64| 100.0 * part as f64 / self.samples.max(1) as f64;
         format!(
             "{name:<24} {:>7} samples  complete {:>7.3} %  right {:>7.3} %  by frame pointer {:>6.2} %  from a copy {:>6.2} %",
@@ -264,7 +269,7 @@ impl Shares {
 }
 
 /// How samples ended, most frequent first, those that reached their entry left out.
-pub fn ends(samples: &[Seen]) -> String {
+pub(crate) fn ends(samples: &[Seen]) -> String {
     let mut counts: BTreeMap<End, u64> = BTreeMap::new();
     for seen in samples.iter().filter(|seen| seen.end != End::Complete) {
         *counts.entry(seen.end).or_default() += 1;
