@@ -77,12 +77,13 @@ pub(crate) fn user_registers(ctx: &PerfEventContext, walk: &mut Walk) -> UserSta
         code_segment = read!(cs);
         walk.pc = read!(rip);
         walk.leaf[3] = read!(rbx);
+        walk.leaf[5] = read!(rdi);
         walk.leaf[6] = read!(rbp);
         walk.leaf[7] = read!(rsp);
         walk.leaf[10] = read!(r10);
         walk.leaf[12] = read!(r12);
-        // The frame below a system call needs no caller-saved register: glibc's wrappers base their CFA on rsp.
-        walk.leaf_known = 1 << 3 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 12;
+        // Of the caller-saved registers only rdi is needed below a system call: glibc's vfork keeps its return address there.
+        walk.leaf_known = 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 12;
         // Workers that the kernel starts for a process (io_uring, vhost) have user registers of zero.
         if code_segment & 3 != 3 || walk.pc == 0 {
             return UserState::Absent;

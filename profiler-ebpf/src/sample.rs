@@ -155,6 +155,7 @@ fn take_sample(ctx: PerfEventContext) -> u32 {
 /// Judges a hit, and begins its record: header and kernel frames. `None`: not wanted, and counted.
 #[inline(always)]
 pub(crate) fn begin(ctx: &PerfEventContext) -> Option<&'static mut Scratch> {
+    // SAFETY: a helper without arguments.
     let started = unsafe { bpf_ktime_get_ns() };
     count(Counter::Hits);
     let id = bpf_get_current_pid_tgid();
@@ -169,6 +170,7 @@ pub(crate) fn begin(ctx: &PerfEventContext) -> Option<&'static mut Scratch> {
     }
     let filter_bits = crate::maps::filter();
     let user_mode = in_user_mode(ctx);
+    // SAFETY: a helper without arguments.
     let cgroup_id = unsafe { helpers::bpf_get_current_cgroup_id() };
     if is_filtered(filter_bits, tgid, cgroup_id, user_mode) {
         count(Counter::Filtered);
@@ -188,6 +190,7 @@ pub(crate) fn begin(ctx: &PerfEventContext) -> Option<&'static mut Scratch> {
     header.cgroup_id = cgroup_id;
     header.tgid = tgid;
     header.tid = tid;
+    // SAFETY: a helper without arguments.
     header.cpu = unsafe { bpf_get_smp_processor_id() };
     header.generation = 0;
     header.kernel_frames = 0;
@@ -380,6 +383,7 @@ pub(crate) fn submit(scratch: &mut Scratch, end: End) -> u32 {
     if wanted != 0 {
         header.flags |= record_flags::COPY_REQUESTED;
     }
+    // SAFETY: a helper without arguments.
     header.cost_ns = (unsafe { bpf_ktime_get_ns() }).wrapping_sub(header.time_ns) as u32;
     let frames = scratch.number_of_frames as usize & (FRAME_WORDS - 1);
     let length = size_of::<RecordHeader>() + frames * 8;

@@ -46,6 +46,7 @@ fn copied(program: &Path, folder: &tempfile::TempDir) -> std::path::PathBuf {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn a_deleted_executable_is_unwound_and_named() {
     let _alone = live::alone();
     let Some(program) = chain(Flavour::OmitFp) else { return };
@@ -57,6 +58,7 @@ fn a_deleted_executable_is_unwound_and_named() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn a_replaced_executable_is_unwound_and_named_by_the_one_that_runs() {
     let _alone = live::alone();
     let (Some(program), Some(other)) = (chain(Flavour::OmitFp), build_or_skip("recursion", Flavour::OmitFp)) else {
@@ -72,6 +74,7 @@ fn a_replaced_executable_is_unwound_and_named_by_the_one_that_runs() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn an_executable_in_memory_only_is_unwound_and_named() {
     let _alone = live::alone();
     let Some(program) = chain(Flavour::OmitFp) else { return };
@@ -83,6 +86,7 @@ fn an_executable_in_memory_only_is_unwound_and_named() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn an_executable_under_another_root_is_unwound_and_named() {
     let _alone = live::alone();
     let Some(program) = chain(Flavour::Static) else { return };
@@ -103,6 +107,7 @@ fn an_executable_under_another_root_is_unwound_and_named() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn an_executable_in_another_mount_namespace_is_unwound_and_named() {
     let _alone = live::alone();
     let Some(program) = chain(Flavour::OmitFp) else { return };
@@ -115,6 +120,7 @@ fn an_executable_in_another_mount_namespace_is_unwound_and_named() {
 
 /// The child of vfork runs on its parent's stack, in its parent's memory, with a pid of its own.
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn a_vfork_child_is_seen_with_its_parents_frames() {
     let _alone = live::alone();
     let Some(program) = build_or_skip("vfork", Flavour::OmitFp) else { return };

@@ -135,6 +135,7 @@ fn check_for(cases: &[Case], per_mille: u64) {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn a_chain_of_functions_is_seen_whole_however_it_was_linked() {
     check(&Flavour::ALL.map(|flavour| match flavour {
         // Without section headers there are no names, but all frames: _start, two of libc, main, 20 levels, burn.
@@ -144,6 +145,7 @@ fn a_chain_of_functions_is_seen_whole_however_it_was_linked() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn recursion_is_seen_whole_to_a_thousand_frames() {
     let deep = |arguments: &'static [&'static str], depth: usize| Case {
         name: "recursion",
@@ -160,6 +162,7 @@ fn recursion_is_seen_whole_to_a_thousand_frames() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn unusual_frames_do_not_break_a_stack() {
     let mut cases = Vec::new();
     for flavour in [Flavour::OmitFp, Flavour::Static, Flavour::StaticPie] {
@@ -170,6 +173,7 @@ fn unusual_frames_do_not_break_a_stack() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn library_and_kernel_code_is_left_towards_the_program() {
     let mut cases = Vec::new();
     for flavour in [Flavour::OmitFp, Flavour::Static] {
@@ -182,6 +186,7 @@ fn library_and_kernel_code_is_left_towards_the_program() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn threads_of_c_cpp_rust_and_go_are_seen_from_their_entry() {
     check(&[
         Case { arguments: &["2", "600"], ..exactly("threads", Flavour::OmitFp, expected::threads()) },
@@ -195,6 +200,7 @@ fn threads_of_c_cpp_rust_and_go_are_seen_from_their_entry() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn a_hundred_threads_in_line_do_not_keep_the_engine_from_its_turn() {
     // Not all: how long a busy machine lets the engine wait is not in its hands.
     check_for(&[exactly("threads", Flavour::OmitFp, expected::threads())], 950);
@@ -202,6 +208,7 @@ fn a_hundred_threads_in_line_do_not_keep_the_engine_from_its_turn() {
 
 /// The handler's frames, the trampoline, and what was interrupted; the first 0.8 s have no signal.
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn a_signal_handler_on_a_stack_of_its_own_is_seen_with_what_it_interrupted() {
     let _alone = live::alone();
     for flavour in [Flavour::OmitFp, Flavour::Static] {
@@ -230,6 +237,7 @@ fn a_signal_handler_on_a_stack_of_its_own_is_seen_with_what_it_interrupted() {
 }
 
 #[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn a_kernel_mode_sample_has_both_halves() {
     let _alone = live::alone();
     let Some(file) = build_or_skip("syscalls", Flavour::OmitFp) else { return };
