@@ -255,7 +255,7 @@ fn the_picture_holds_every_function_with_its_share() {
 fn the_result_line_counts_what_is_complete_named_and_lost() {
     let batch = small_batch();
     // 4 user samples: 2 complete. 4 + 4 frames of the complete stack's three places are named, libc's is not.
-    let quality = Quality { user: 4, complete: 2, by_frame_pointer: 0, frames: 10, named: 9 };
+    let quality = Quality { user: 4, complete: 2, by_frame_pointer: 0, stale: 0, frames: 10, named: 9 };
     assert_eq!(Quality::of(&batch), quality);
     assert_eq!(
         summary(&batch, &info()),
