@@ -278,7 +278,9 @@ fn framehop_finds_the_same_frames_in_the_same_captures() {
         running.extend(big_programs());
     }
     // Trees, not pids: the compilers start others.
-    options.target.trees = running.iter().map(Running::pid).collect();
+    for running in &running {
+        options.target.follow(running.pid());
+    }
     let Some(mut engine) = live::engine(options) else { return };
     live::record_while(&mut engine, live::seconds(4, 60), |_| true);
     let recording = engine.finish().unwrap();

@@ -126,7 +126,7 @@ fn a_vfork_child_is_seen_with_its_parents_frames() {
     let Some(program) = build_or_skip("vfork", Flavour::OmitFp) else { return };
     let running = Running::fixture(&program, &[]);
     let mut options = Options { frequency_hz: 999, ..Options::default() };
-    options.target.trees.insert(running.pid());
+    options.target.follow(running.pid());
     let Some(mut engine) = live::engine(options) else { return };
     live::record_while(&mut engine, live::seconds(2, 10), |_| true);
     let recorded = Recorded::new(engine);

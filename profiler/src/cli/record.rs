@@ -149,7 +149,7 @@ fn settings(words: Record) -> anyhow::Result<Settings> {
         filter: bits,
         pids: words.pid,
         cgroups,
-        target: Target { comms: words.comm, ..Target::default() },
+        target: Target::named(words.comm),
         include_self: words.include_self,
         unwind_bytes: words.unwind_memory << 20,
         // Every sample is copied when verifying.

@@ -247,7 +247,7 @@ impl Engine {
 
     /// A command that was started: its samples and its descendants' are wanted.
     pub fn follow(&mut self, pid: u32) {
-        self.options.target.trees.insert(pid);
+        self.options.target.follow(pid);
     }
 
     /// The programs' work for the verifier, by program.

@@ -4,37 +4,50 @@ use std::collections::HashSet;
 
 use crate::process::Processes;
 
-/// What the user asked for; empty means everything.
+/// What the user asked for; the default means everything.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
     /// Names of processes (or of threads).
     pub comms: Vec<String>,
-    /// Processes whose descendants are wanted as well (a command that we started).
-    pub trees: HashSet<u32>,
+    /// Set once a command is followed, for good: when all of it has ended, nothing is wanted rather than everything.
+    following: bool,
+    /// The followed command and its descendants.
+    tree: HashSet<u32>,
+    /// Followed, but their own fork record was not seen yet.
+    expected: HashSet<u32>,
 }
 
 impl Target {
-    /// Whether everything is wanted.
-    pub fn is_everything(&self) -> bool {
-        self.comms.is_empty() && self.trees.is_empty()
+    /// Everything, or only processes and threads of these names.
+    pub fn named(comms: Vec<String>) -> Target {
+        Target { comms, ..Target::default() }
     }
 
-    /// A process was made: a child of a wanted tree belongs to it.
+    /// A command that we started: it and its descendants are wanted.
+    pub fn follow(&mut self, pid: u32) {
+        self.following = true;
+        self.tree.insert(pid);
+        self.expected.insert(pid);
+    }
+
+    /// Whether everything is wanted.
+    pub fn is_everything(&self) -> bool {
+        self.comms.is_empty() && !self.following
+    }
+
+    /// A process was made: a child of the tree belongs to it.
     pub fn forked(&mut self, parent: u32, child: u32) {
-        if self.trees.contains(&parent) {
-            self.trees.insert(child);
-        } else {
+        if self.tree.contains(&parent) {
+            self.tree.insert(child);
+        } else if !self.expected.remove(&child) {
             // A reused pid does not inherit what its last owner belonged to.
-            self.trees.remove(&child);
+            self.tree.remove(&child);
         }
     }
 
     /// Whether a sample of this process and thread name is wanted.
     pub fn wants(&self, processes: &Processes, pid: u32, thread_name: &[u8]) -> bool {
-        if self.is_everything() {
-            return true;
-        }
-        if self.trees.contains(&pid) {
+        if self.is_everything() || self.tree.contains(&pid) {
             return true;
         }
         self.comms.iter().any(|comm| {
@@ -51,15 +64,29 @@ mod tests {
     fn a_tree_takes_in_children_and_loses_reused_pids() {
         let nowhere = tempfile::tempdir().unwrap();
         let processes = Processes::new(nowhere.path());
-        let mut target = Target { trees: HashSet::from([5]), ..Target::default() };
+        let wanted =
+            |target: &Target| -> Vec<u32> { (4..10).filter(|pid| target.wants(&processes, *pid, b"x")).collect() };
+        let mut target = Target::default();
+        target.follow(5);
+        // The command's own record comes after we followed it, from a parent that is not followed.
+        target.forked(4, 5);
         target.forked(5, 6);
         target.forked(6, 7);
         target.forked(8, 9);
+        assert_eq!(wanted(&target), [5, 6, 7]);
         target.forked(8, 7);
-        let wanted: Vec<u32> = (4..10).filter(|pid| target.wants(&processes, *pid, b"x")).collect();
-        assert_eq!(wanted, [5, 6]);
+        assert_eq!(wanted(&target), [5, 6]);
+        target.forked(8, 5);
+        target.forked(8, 6);
+        assert!(wanted(&target).is_empty(), "an ended tree is not everything");
+    }
+
+    #[test]
+    fn names_choose_threads_and_without_any_everything_is_wanted() {
+        let nowhere = tempfile::tempdir().unwrap();
+        let processes = Processes::new(nowhere.path());
         assert!(Target::default().wants(&processes, 1, b""));
-        let by_name = Target { comms: vec!["x".into()], ..Target::default() };
+        let by_name = Target::named(vec!["x".into()]);
         assert!(by_name.wants(&processes, 1, b"x") && !by_name.wants(&processes, 1, b"xy"));
     }
 }
