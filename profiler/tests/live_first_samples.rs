@@ -22,8 +22,10 @@ use profiler::engine::Options;
 use profiler_common::filter;
 use unwind::end::End;
 
-/// At least this share of the hits, in percent.
+/// At least this share of the hits, in percent, over 500 processes. A short run on a machine that does other things as well
+/// must still show most: files of programs that ended before the engine had its turn are gone.
 const WANTED: u64 = 95;
+const WANTED_OF_A_SHORT_RUN: u64 = 70;
 
 /// The program with another mark and another build id: for every cache a file of its own.
 fn never_seen(program: &[u8], number: usize, path: &Path) {
@@ -138,5 +140,6 @@ fn report(recorded: &Recorded, pids: &HashMap<u32, bool>, hits: &HashMap<u32, u6
         recorded.recording.executables.counters
     );
     assert!(all_hits as usize > pids.len(), "too few hits to say anything: {all_hits}");
-    assert!(all_told * 100 >= all_hits * WANTED, "{all_told} of {all_hits} hits are whole and named");
+    let wanted = if live::long() { WANTED } else { WANTED_OF_A_SHORT_RUN };
+    assert!(all_told * 100 >= all_hits * wanted, "{all_told} of {all_hits} hits are whole and named");
 }

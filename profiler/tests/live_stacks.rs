@@ -117,7 +117,8 @@ fn check_for(cases: &[Case], per_mille: u64) {
         if right != shares.samples {
             println!("    {wrong}");
         }
-        let of_each = if live::long() || per_mille < 990 { per_mille } else { 990 };
+        // Short runs on a busy machine hold a larger share of first samples.
+        let of_each = if live::long() { per_mille } else { per_mille.min(950) };
         let short_of = |part: u64| part * 1000 < shares.samples * of_each;
         if shares.samples == 0 || short_of(shares.complete) || short_of(right) {
             poor.push(name);

@@ -103,7 +103,7 @@ fn live() -> Result<()> {
     let tests = fs::read_dir(paths::root().join("profiler/tests"))?.flatten();
     let any = tests.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("live"));
     ensure!(any, "profiler/tests/ holds no live*.rs");
-    let words = ["test", "--locked", "--package", "everflame", "--test", "live*"];
+    let words = ["test", "--locked", "--no-fail-fast", "--package", "everflame", "--test", "live*"];
     command::run(cargo(&words).args(["--", "--include-ignored", "--test-threads=1"]))
 }
 
