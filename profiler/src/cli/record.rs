@@ -55,7 +55,7 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
         cpus: recording.cpus,
         kernel_release: kernel_release(),
     };
-    let symbolizer = Symbolizer::new(symbolizer::Options::default()).context("cannot start the symbolizer")?;
+    let symbolizer = Symbolizer::new(naming::unhurried()).context("cannot start the symbolizer")?;
     naming::name_locations(&mut recording, &symbolizer, &settings.options.proc_root);
     let profile = encode(&recording.batch, &info)?;
     let title = title(&settings);

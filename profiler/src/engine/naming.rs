@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use symbolizer::kernel::{KernelKind, KernelSymbols};
 use symbolizer::perf_map::{PerfMap, PerfMapLimits, locate};
@@ -21,6 +22,15 @@ const MAX_PERF_MAP_BYTES: u64 = 64 << 20;
 const BELOW_KASLR: u64 = (2 << 20) - 1;
 /// How perf and pprof call the kernel proper.
 const KERNEL: &str = "[kernel.kallsyms]";
+
+/// How a finished recording is symbolized: nobody samples meanwhile, so files may take their time on a busy machine.
+pub fn unhurried() -> symbolizer::Options {
+    symbolizer::Options {
+        wait: Duration::from_secs(120),
+        file_time_limit: Duration::from_secs(60),
+        ..symbolizer::Options::default()
+    }
+}
 
 /// Fills in the lines of every location that has a name.
 pub fn name_locations(recording: &mut Recording, symbolizer: &Symbolizer, proc_root: &Path) {

@@ -155,7 +155,7 @@ impl Recorded {
     /// Stops the engine and names everything.
     pub(crate) fn new(engine: Engine) -> Recorded {
         let mut recording = engine.finish().unwrap();
-        let symbolizer = symbolizer::Symbolizer::new(symbolizer::Options::default()).unwrap();
+        let symbolizer = symbolizer::Symbolizer::new(naming::unhurried()).unwrap();
         naming::name_locations(&mut recording, &symbolizer, Path::new("/proc"));
         Recorded { recording }
     }
