@@ -30,6 +30,8 @@ export interface MadeRow {
   samples: number;
   owner?: number;
   line?: number;
+  /** Why the stack is not complete. */
+  reason?: string;
 }
 
 export interface Made {
@@ -132,7 +134,7 @@ export function encodeMade(made: Made): Uint8Array {
       "rows.owner": u32(rows.map(({ row }) => row.owner ?? NO_OWNER)),
       "rows.node": u32(rows.map(({ node }) => node)),
       "rows.line": u32(rows.map(({ row }) => row.line ?? 0)),
-      "rows.reason": u32(rows.map(() => 0)),
+      "rows.reason": u32(rows.map(({ row }) => text(row.reason ?? ""))),
       "rows.value.0": Float64Array.from(rows, ({ row }) => row.samples),
       "rows.value.1": Float64Array.from(rows, ({ row }) => row.samples * PERIOD_NS),
     },

@@ -59,8 +59,30 @@ for (const [theme, palette] of Object.entries(PALETTES) as [string, Palette][]) 
     }
   });
 
+  test(`${theme}: the layers of the time line can be told from each other, whatever cones one has`, () => {
+    for (const sight of Object.keys(SIGHTS)) {
+      const colors = [...palette.series, palette.seriesRest].map((fill) => lab(fill, sight));
+      for (let a = 0; a < colors.length; a++) {
+        for (let b = a + 1; b < colors.length; b++) assert.ok(distance(colors[a], colors[b]) >= APART, `${sight}: ${a} and ${b} are ${distance(colors[a], colors[b]).toFixed(1)} apart`);
+      }
+    }
+  });
+
+  test(`${theme}: less, unchanged and more can be told apart, whatever cones one has`, () => {
+    assert.equal(palette.change.length % 2, 1);
+    const middle = (palette.change.length - 1) / 2;
+    for (const sight of Object.keys(SIGHTS)) {
+      const [less, same, more] = [0, middle, 2 * middle].map((step) => lab(palette.change[step].fill, sight));
+      const [lessStep, moreStep] = [middle - 1, middle + 1].map((step) => lab(palette.change[step].fill, sight));
+      // Tritan sight is the hardest for blue and orange; it is also the rarest.
+      assert.ok(distance(less, more) >= 40, `${sight}: the ends are ${distance(less, more).toFixed(1)} apart`);
+      for (const end of [less, more]) assert.ok(distance(same, end) >= APART, `${sight}: an end is ${distance(same, end).toFixed(1)} from unchanged`);
+      assert.ok(distance(lessStep, moreStep) >= 6, `${sight}: the smallest changes are ${distance(lessStep, moreStep).toFixed(1)} apart`);
+    }
+  });
+
   test(`${theme}: text on boxes has the contrast that small text needs`, () => {
-    const paints = [palette.match, palette.group, ...KIND_ORDER.flatMap((kind) => [paintOf(palette, kind, false), paintOf(palette, kind, true)])];
+    const paints = [palette.match, palette.group, ...palette.change, ...KIND_ORDER.flatMap((kind) => [paintOf(palette, kind, false), paintOf(palette, kind, true)])];
     for (const { fill, text } of paints) assert.ok(contrast(fill, text) >= 4.5, `${text} on ${fill}: ${contrast(fill, text).toFixed(2)}`);
   });
 }

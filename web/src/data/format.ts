@@ -56,6 +56,17 @@ export interface Head {
   columns: Record<string, ColumnPlace>;
 }
 
+/** In a profile that was made of two (model/compare.ts): which sample type holds what. */
+export interface Comparison {
+  /** Mean of both sides: what widths are made of, so that nothing is lost that only one side has. */
+  both: number;
+  current: number;
+  baseline: number;
+  /** Numbers of samples, from which follows what chance explains; -1 = not known. */
+  currentSamples: number;
+  baselineSamples: number;
+}
+
 /** A profile in memory: columns side by side, indices checked. */
 export interface Profile {
   title: string;
@@ -94,6 +105,8 @@ export interface Profile {
     reason: Uint32Array;
     values: Float64Array[];
   };
+  /** `null`: one profile, not two. */
+  comparison: Comparison | null;
 }
 
 /** Why bytes are not a profile that this page can show. */
@@ -171,6 +184,7 @@ export function decode(bytes: Uint8Array): Profile {
     nodes,
     owners,
     rows: { ...rowColumns, values },
+    comparison: null,
   };
 }
 

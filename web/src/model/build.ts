@@ -4,6 +4,8 @@
  * Constraint: one pass over rows and nodes, no hashing: the profile's own prefix tree already merged the stacks.
  */
 import { NO_OWNER, type Profile } from "../data/format.ts";
+import { Grow } from "./grow.ts";
+import { mergeSiblings } from "./merge.ts";
 import { asSorted, finishTree, ROOT_FRAME, type RawTree, type ViewTree } from "./tree.ts";
 
 /** What the first levels of the tree are. */
@@ -80,10 +82,16 @@ export interface Built {
 
 /** Builds the tree that a choice asks for. */
 export function buildTree(profile: Profile, directory: Directory, choice: Choice): Built {
+  const built = buildUnmerged(profile, directory, choice);
+  if (!profile.comparison) return built;
+  return { tree: mergeSiblings(built.tree, profile.frames.count + built.groups.length, profile.frames.count), groups: built.groups };
+}
+
+function buildUnmerged(profile: Profile, directory: Directory, choice: Choice): Built {
   const keep = rowFilter(profile, directory, choice);
   if (choice.grouping === "none") {
     const raw = ungrouped(profile, keep);
-    const sorted = choice.process === null && choice.thread === null && choice.type === profile.defaultType;
+    const sorted = choice.process === null && choice.thread === null && choice.type === profile.defaultType && !profile.comparison;
     const tree = sorted ? asSorted(raw, profile.nodes.depth, choice.type) : null;
     return { tree: tree ?? finishTree(raw, choice.type), groups: [] };
   }
@@ -204,6 +212,14 @@ function groupLabels(profile: Profile, directory: Directory, grouping: Grouping)
   return { labels, groupOf, parentGroup };
 }
 
+/** Which process or thread a group stands for; `null` for rows that nobody is named for. */
+export function groupOwner(profile: Profile, directory: Directory, group: number): { label: "process" | "thread"; value: string } | null {
+  const { processes } = directory;
+  if (group < processes.length) return { label: "process", value: processes[group].name };
+  const owner = group - processes.length;
+  return owner < profile.owners.count && owner >= 0 ? { label: "thread", value: profile.strings[profile.owners.thread[owner]] } : null;
+}
+
 /** `postgres (4211)`. */
 export function processLabel(process: { pid: number; name: string }): string {
   if (process.name === "") return process.pid === 0 ? NOBODY : `pid ${process.pid}`;
@@ -214,37 +230,4 @@ export function processLabel(process: { pid: number; name: string }): string {
 export function threadLabel(profile: Profile, owner: number): string {
   const { owners, strings } = profile;
   return processLabel({ pid: owners.tid[owner], name: strings[owners.thread[owner]] });
-}
-
-/** A list of integers that grows; a plain array of a million numbers would be slower and larger. */
-export class Grow {
-  array: Int32Array;
-  length = 0;
-
-  constructor(capacity: number) {
-    this.array = new Int32Array(Math.max(16, capacity));
-  }
-
-  push(value: number): void {
-    if (this.length === this.array.length) {
-      const larger = new Int32Array(this.array.length * 2);
-      larger.set(this.array);
-      this.array = larger;
-    }
-    this.array[this.length++] = value;
-  }
-
-  pop(): number {
-    return this.array[--this.length];
-  }
-
-  /** Makes the list at least as long; what is new holds anything. */
-  resize(length: number): void {
-    if (length > this.array.length) {
-      const larger = new Int32Array(Math.max(length, this.array.length * 2));
-      larger.set(this.array);
-      this.array = larger;
-    }
-    this.length = length;
-  }
 }

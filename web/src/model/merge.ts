@@ -6,7 +6,7 @@
  * way is copied as it is, which is most of the work.
  */
 import type { Profile } from "../data/format.ts";
-import { Grow } from "./build.ts";
+import { Grow } from "./grow.ts";
 import { finishTree, ROOT_FRAME, type ViewTree } from "./tree.ts";
 
 /** The occurrences of a function that have no other occurrence of it above them. */
@@ -42,7 +42,15 @@ export function mergeInverted(tree: ViewTree, frameSlots: number): ViewTree {
   return new Merge(tree, frameSlots).run(origins.array.slice(0, origins.length), "inverted", ROOT_FRAME);
 }
 
-type Direction = "callees" | "callers" | "inverted";
+/**
+ * The same tree with siblings of the same frame made one: what two profiles side by side become. Each of the two has a frame once
+ * among siblings, below the root or below groups (frames from `groupsFrom` on).
+ */
+export function mergeSiblings(tree: ViewTree, frameSlots: number, groupsFrom: number): ViewTree {
+  return new Merge(tree, frameSlots, groupsFrom).run(Int32Array.of(0), "siblings", ROOT_FRAME);
+}
+
+type Direction = "callees" | "callers" | "inverted" | "siblings";
 
 /**
  * An entry is a place in the tree (`cursor`) and the occurrence whose value it carries (`carried`). A family of entries belongs
@@ -63,7 +71,7 @@ class Merge {
   private readonly stamp: Int32Array;
   private readonly slot: Int32Array;
 
-  constructor(private readonly tree: ViewTree, frameSlots: number) {
+  constructor(private readonly tree: ViewTree, frameSlots: number, private readonly groupsFrom = Infinity) {
     this.stamp = new Int32Array(frameSlots).fill(-1);
     this.slot = new Int32Array(frameSlots);
   }
@@ -73,12 +81,16 @@ class Merge {
     if (direction === "inverted") {
       for (const origin of origins) this.move(origin, origin);
       this.split(0);
+    } else if (direction === "siblings") {
+      this.give(0, 0);
+      for (let child = 1; child < this.tree.count; child += this.tree.size[child]) this.move(child, child);
+      this.split(0);
     } else {
       for (const origin of origins) this.wait(origin, origin);
       this.families.push(0);
       this.families.push(0);
     }
-    const step = direction === "callees" ? (node: number, begin: number) => this.stepDown(node, begin) : (node: number, begin: number) => this.stepUp(node, begin);
+    const step = direction === "callees" || direction === "siblings" ? (node: number, begin: number) => this.stepDown(node, begin) : (node: number, begin: number) => this.stepUp(node, begin);
     while (this.families.length > 0) {
       const begin = this.families.pop();
       const node = this.families.pop();
@@ -130,7 +142,7 @@ class Merge {
   private stepDown(node: number, begin: number): void {
     const { tree, cursors, carried } = this;
     const end = cursors.length;
-    if (end - begin === 1) {
+    if (end - begin === 1 && tree.frame[cursors.array[begin]] < this.groupsFrom) {
       // A subtree is one stretch of nodes, and stays one.
       const from = cursors.array[begin];
       const shift = this.frame.length - from - 1;

@@ -1,41 +1,57 @@
 /**
- * Self and total of every function in a tree.
+ * Self and total of every function, or of every file or executable, in a tree; and of every reason why stacks end early.
  *
- * Constraint: a recursive function counts once per stack: only its occurrence nearest to the root adds to the total.
+ * Constraint: what occurs several times in one stack counts once: only its occurrence nearest to the root adds to the total.
  */
 import type { Profile } from "../data/format.ts";
 import type { ViewTree } from "./tree.ts";
 
-/** Values are `[function]`, of the type that the tree is sorted by. */
-export interface FunctionTotals {
+/** Values are `[key]`. */
+export interface Totals {
   self: Float64Array;
   total: Float64Array;
 }
 
 /** One walk over the tree, depth first, counting how often each function is open. */
-export function functionTotals(profile: Profile, tree: ViewTree): FunctionTotals {
-  const { frames, functions } = profile;
-  const self = new Float64Array(functions.count);
-  const total = new Float64Array(functions.count);
-  const open = new Int32Array(functions.count);
+export function functionTotals(profile: Profile, tree: ViewTree, type = tree.type): Totals {
+  return keyTotals(profile, tree, Uint32Array.from(profile.functions.name, (_, index) => index), profile.functions.count, type);
+}
+
+/** The same by any property of functions: `keyOf[function]`, below `keys`. */
+export function keyTotals(profile: Profile, tree: ViewTree, keyOf: Uint32Array, keys: number, type = tree.type): Totals {
+  const { frames } = profile;
+  const values = tree.values(type);
+  const self = new Float64Array(keys);
+  const total = new Float64Array(keys);
+  const open = new Int32Array(keys);
   // The nodes that lie around the current one, the innermost last.
   const around: number[] = [];
   for (let node = 1; node < tree.count; node++) {
     while (around.length > 0 && node >= around[around.length - 1] + tree.size[around[around.length - 1]]) {
       const left = around.pop() as number;
-      open[frames.function[tree.frame[left]]]--;
+      open[keyOf[frames.function[tree.frame[left]]]]--;
     }
     const frame = tree.frame[node];
     if (frame >= frames.count) continue;
-    const functionIndex = frames.function[frame];
-    self[functionIndex] += tree.self[node];
-    if (open[functionIndex] === 0) total[functionIndex] += tree.total[node];
+    const key = keyOf[frames.function[frame]];
+    self[key] += values.self[node];
+    if (open[key] === 0) total[key] += values.total[node];
     if (tree.size[node] > 1) {
-      open[functionIndex]++;
+      open[key]++;
       around.push(node);
     }
   }
   return { self, total };
+}
+
+/** Sums by reason (`rows.reason`, into the profile's strings) of the rows whose owner is shown. */
+export function reasonTotals(profile: Profile, type: number, shows: (owner: number) => boolean): Map<number, number> {
+  const { rows } = profile;
+  const sums = new Map<number, number>();
+  for (let row = 0; row < rows.count; row++) {
+    if (shows(rows.owner[row])) sums.set(rows.reason[row], (sums.get(rows.reason[row]) ?? 0) + rows.values[type][row]);
+  }
+  return sums;
 }
 
 /** Lines of one function's own samples, the hottest first. */

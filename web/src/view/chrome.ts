@@ -7,7 +7,7 @@ import { printable } from "./text.ts";
 const SVG = "http://www.w3.org/2000/svg";
 
 /** The mark: three bars, as a flame graph has them. */
-function mark(): SVGSVGElement {
+export function mark(): SVGSVGElement {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("class", "mark");
@@ -48,16 +48,29 @@ export function makeHeader(profile: Profile, buttons: HTMLElement[]): HTMLElemen
   );
 }
 
+function swatch(fill: string): HTMLElement {
+  const box = element("span", { class: "swatch" });
+  box.style.background = fill;
+  return box;
+}
+
+/** A scale from gone to new. */
+function makeChangeLegend(palette: Palette): HTMLElement[] {
+  const scale = element("span", { class: "scale", "aria-hidden": "true" }, ...palette.change.map(({ fill }) => swatch(fill)));
+  const middle = palette.change[(palette.change.length - 1) / 2];
+  return [
+    element("li", { class: "legend-scale" }, "Less than the baseline (blue)", scale, "More (orange)"),
+    element("li", {}, swatch(middle.fill), "No change, or no more than chance explains"),
+    element("li", { class: "legend-match" }, swatch(palette.match.fill), "Found"),
+  ];
+}
+
 /** Swatches for the kinds that the profile has. */
 export function makeLegend(profile: Profile, palette: Palette): HTMLElement[] {
+  if (profile.comparison) return makeChangeLegend(palette);
   const present = new Set(Array.from(profile.functions.kind, (kind) => profile.kinds[kind]));
   const known: readonly string[] = KIND_ORDER;
   const kinds = [...known.filter((kind) => present.has(kind)), ...[...present].filter((kind) => !known.includes(kind)).sort()];
-  const swatch = (fill: string) => {
-    const box = element("span", { class: "swatch" });
-    box.style.background = fill;
-    return box;
-  };
   const items = kinds.map((kind) => element("li", {}, swatch(paintOf(palette, kind, false).fill), KIND_TITLES[kind] ?? printable(kind)));
   if (profile.frames.inlined.some((inlined) => inlined !== 0)) {
     const pale = swatch(mix(paintOf(palette, kinds[0] ?? "native", false).fill, "#ffffff", 0.42));
@@ -74,16 +87,16 @@ const KEYS: [string, string][] = [
   ["c", "Callers and callees of the selected function"],
   ["g", "Back to the graph"],
   ["i", "Turn the graph over: icicle or flame"],
-  ["t", "Show or hide the list of functions"],
+  ["t", "Show or hide the list"],
   ["Home", "Select the root"],
   ["/", "Search"],
   ["?", "This help"],
 ];
 
-/** The help as a dialog. */
-export function makeHelp(): HTMLDialogElement {
+/** The help as a dialog; `more` keys come first. */
+export function makeHelp(more: [string, string][] = []): HTMLDialogElement {
   const dialog = element("dialog", { class: "help", "aria-labelledby": "everflame-help-title" });
-  const keys = KEYS.flatMap(([key, text]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, text)]);
+  const keys = [...more, ...KEYS].flatMap(([key, text]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, text)]);
   dialog.append(
     element("h2", { id: "everflame-help-title" }, "How to read and drive this page"),
     element("p", {}, "Each box is a function; its width is its share of the CPU time (or of another value, if the profile has more), with everything that it called. Boxes next to each other are ordered by size, not by time."),

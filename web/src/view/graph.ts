@@ -40,6 +40,8 @@ export class Graph {
   private palette: Palette;
   private matches: Uint8Array | null = null;
   private paints: Paint[] = [];
+  /** In a comparison; otherwise a node's paint is its frame's. */
+  private paintOfNode: ((node: number) => Paint) | null = null;
   private hovered = -1;
   private width = 0;
   private height = 0;
@@ -130,7 +132,8 @@ export class Graph {
     const { labels, palette } = this;
     if (!labels) return;
     const count = labels.profile.frames.count + labels.groups.length;
-    this.paints = Array.from({ length: count }, (_, frame) => labels.paint(palette, frame));
+    this.paintOfNode = this.tree ? labels.changePaints(palette, this.tree) : null;
+    this.paints = this.paintOfNode ? [] : Array.from({ length: count }, (_, frame) => labels.paint(palette, frame));
   }
 
   private measure(): void {
@@ -214,7 +217,7 @@ export class Graph {
     if (this.characterWidth === 0) this.characterWidth = context.measureText("0".repeat(50)).width / 50;
 
     const scroll = this.root.scrollTop;
-        const bands = [this.levelAt(scroll), this.levelAt(scroll + height)];
+    const bands = [this.levelAt(scroll), this.levelAt(scroll + height)];
     const from = Math.max(0, Math.min(...bands));
     const to = Math.min(levelCount(layout) - 1, Math.max(...bands));
     for (let level = from; level <= to; level++) {
@@ -245,7 +248,7 @@ export class Graph {
     }
     const frame = tree.frame[node];
     const matched = matches !== null && frame >= 0 && matches[frame] === 1;
-    const paint = matched ? palette.match : frame < 0 ? palette.group : this.paints[frame];
+    const paint = matched ? palette.match : this.paintOfNode ? this.paintOfNode(node) : frame < 0 ? palette.group : this.paints[frame];
     context.globalAlpha = above ? 0.6 : matches && !matched ? 0.5 : 1;
     context.fillStyle = paint.fill;
     context.fillRect(x, top, drawn, ROW - 1);

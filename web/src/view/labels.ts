@@ -1,8 +1,9 @@
 /** From a frame of a tree to what is shown of it. A frame past the profile's frames is a group (process or thread). */
 import type { Profile } from "../data/format.ts";
+import { changeOf } from "../model/change.ts";
 import { ROOT_FRAME, type ViewTree } from "../model/tree.ts";
-import { paintOf, type Paint, type Palette } from "./palette.ts";
-import { formatShare, formatValue, printable } from "./text.ts";
+import { changePaint, paintOf, type Paint, type Palette } from "./palette.ts";
+import { formatChange, formatRatio, formatShare, formatValue, printable } from "./text.ts";
 
 export class Labels {
   constructor(
@@ -41,6 +42,12 @@ export class Labels {
     return this.functionOf(frame) < 0 ? palette.group : paintOf(palette, this.kind(frame), this.inlined(frame));
   }
 
+  /** In a comparison the paint of a node is that of its change; otherwise it hangs on the frame alone: `null`. */
+  changePaints(palette: Palette, tree: ViewTree): ((node: number) => Paint) | null {
+    const { comparison } = this.profile;
+    return comparison ? (node) => changePaint(palette, changeOf(comparison, tree, node).strength) : null;
+  }
+
   /** `src/main.rs:12`; empty if the file is unknown. */
   place(functionIndex: number): string {
     const { functions, strings } = this.profile;
@@ -63,6 +70,18 @@ export class Labels {
       if (place !== "") facts.push(["Source", place]);
       const mapping = this.mapping(functionIndex);
       if (mapping !== "") facts.push(["Binary", mapping]);
+    }
+    const { comparison } = this.profile;
+    if (comparison) {
+      const unit = this.profile.sampleTypes[comparison.both].unit;
+      const { current, baseline, chance } = changeOf(comparison, tree, node);
+      const own = changeOf(comparison, tree, node, "self");
+      const side = (value: number, type: number) => (unit === "share" ? formatShare(value, 1) : `${formatShare(value, tree.values(type).total[0])} · ${formatValue(value, unit)}`);
+      facts.push(["Current", side(current, comparison.current)], ["Baseline", side(baseline, comparison.baseline)]);
+      const ratio = formatRatio(current, baseline);
+      facts.push(["Change", `${formatChange(current - baseline, unit)}${ratio === "" ? "" : ` (${ratio})`}${chance ? ", no more than chance" : ""}`]);
+      facts.push(["Self", `${formatValue(own.current, unit)}, was ${formatValue(own.baseline, unit)}`]);
+      return facts;
     }
     facts.push(["Total", this.values(tree, "total", node)], ["Self", this.values(tree, "self", node)]);
     return facts;

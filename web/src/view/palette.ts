@@ -20,6 +20,11 @@ export interface Palette {
   rest: string;
   group: Paint;
   kinds: Record<string, { plain: Paint; inlined: Paint }>;
+  /** For comparisons: from all gone (blue) over unchanged (grey) to all new (orange). An odd number of them. */
+  change: Paint[];
+  /** For stacked areas: the largest first, then what is left over. */
+  series: string[];
+  seriesRest: string;
 }
 
 /** The order of the legend. */
@@ -79,6 +84,27 @@ export function mix(first: string, second: string, share: number): string {
   return `#${channel(1)}${channel(3)}${channel(5)}`;
 }
 
+/** Blue, grey, orange: the two ends differ for every sight, which red and green do not. */
+const CHANGE = { light: ["#5aa2ee", "#e3e6ea", "#f58f1d"], dark: ["#4f9df2", "#a9adb5", "#f28a1c"] };
+/** Steps from unchanged to either end. */
+const CHANGE_STEPS = 5;
+
+function changePaints([less, same, more]: string[]): Paint[] {
+  const paints: Paint[] = [];
+  for (let step = -CHANGE_STEPS; step <= CHANGE_STEPS; step++) {
+    paints.push({ fill: mix(same, step < 0 ? less : more, Math.abs(step) / CHANGE_STEPS), text: INK });
+  }
+  return paints;
+}
+
+/** The paint for a change between -1 (only in the baseline) and 1 (only in the current profile). */
+export function changePaint(palette: Palette, strength: number): Paint {
+  const middle = (palette.change.length - 1) / 2;
+  // Away from the middle, so that the smallest change that is one can be seen.
+  const step = Math.sign(strength) * Math.min(middle, Math.ceil(Math.abs(strength) * middle));
+  return palette.change[middle + step];
+}
+
 function makePalette(fills: Record<string, string>, rest: Omit<Palette, "kinds">): Palette {
   const kinds: Palette["kinds"] = {};
   for (const [kind, fill] of Object.entries(fills)) {
@@ -96,6 +122,9 @@ export const PALETTES: Record<"light" | "dark", Palette> = {
     match: { fill: "#7a1fa2", text: "#ffffff" },
     rest: "#c9ced5",
     group: { fill: "#e4e8ee", text: "#1b1f24" },
+    change: changePaints(CHANGE.light),
+    series: ["#3f7fc4", "#bfae56", "#3eb47f", "#b55384", "#8ea3c9", "#6343c1", "#a7e896", "#bf4945"],
+    seriesRest: "#c9ced5",
   }),
   dark: makePalette(DARK, {
     background: "#181b21",
@@ -104,6 +133,9 @@ export const PALETTES: Record<"light" | "dark", Palette> = {
     match: { fill: "#8a2fc0", text: "#ffffff" },
     rest: "#4a515c",
     group: { fill: "#39404b", text: "#eef1f5" },
+    change: changePaints(CHANGE.dark),
+    series: ["#5b9be0", "#bead51", "#92e1db", "#da8890", "#7841aa", "#d3e39c", "#493ed0", "#c72b3c"],
+    seriesRest: "#5a616c",
   }),
 };
 

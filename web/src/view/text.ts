@@ -23,12 +23,42 @@ export function formatValue(value: number, unit: string): string {
       return scaled(value * 1e3, 1000, [" ns", " µs", " ms", " s"]);
     case "bytes":
       return scaled(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]);
+    case "cores":
+      return `${formatCores(value)} ${value === 1 ? "core" : "cores"}`;
+    case "share":
+      return formatShare(value, 1);
     case "count":
     case "":
       return formatCount(value);
     default:
       return `${formatCount(value)} ${unit}`;
   }
+}
+
+/** Three digits that count, down to `0.0001`, without the unit. */
+export function formatCores(value: number): string {
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size < 0.0001) return "< 0.0001";
+  return value.toFixed(Math.max(0, Math.min(4, 2 - Math.floor(Math.log10(size)))));
+}
+
+/** A difference with its sign: `+0.12 cores`, `−3.1 points` (of a share). */
+export function formatChange(value: number, unit: string): string {
+  if (value === 0) return "±0";
+  const size = Math.abs(value);
+  const text = unit === "share" ? `${(size * 100).toFixed(size >= 0.1 ? 1 : 2)} points` : formatValue(size, unit);
+  return `${value > 0 ? "+" : "−"}${text}`;
+}
+
+/** How much more or less in relation: `+24 %`, `new`, `gone`. */
+export function formatRatio(current: number, baseline: number): string {
+  if (!(baseline > 0)) return current > 0 ? "new" : "";
+  if (!(current > 0)) return "gone";
+  const percent = (current / baseline - 1) * 100;
+  if (Math.abs(percent) < 0.05) return "";
+  if (percent >= 1000) return `× ${formatCount(Math.round(current / baseline))}`;
+  return `${percent < 0 ? "−" : "+"}${Math.abs(percent).toFixed(Math.abs(percent) >= 10 ? 0 : 1)} %`;
 }
 
 function scaled(value: number, step: number, units: string[]): string {

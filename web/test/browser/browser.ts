@@ -28,6 +28,7 @@ export class Browser {
       headless: true,
       args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
       viewport: { width: 1280, height: 800 },
+      timezoneId: "UTC",
     });
     return new Browser(context, folder);
   }

@@ -8,6 +8,8 @@ import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import type { Page } from "playwright-core";
 import { assemble, encodeMade, largeProfile } from "../generate.ts";
+import { StandIn } from "../live/server.ts";
+import { END } from "../live/world.ts";
 import { Browser } from "./browser.ts";
 
 const STACKS = 100_000;
@@ -16,6 +18,8 @@ const container = given ? null : encodeMade(largeProfile(STACKS));
 const html = given ? readFileSync(given, "utf8") : assemble(container as Uint8Array);
 const page = readFileSync("dist/page.html");
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+const live = readFileSync("dist/live.html");
+console.log(`live page: ${(gzipSync(live, { level: 9 }).length / 1e3).toFixed(1)} KB compressed`);
 console.log(`page without profile: ${(gzipSync(page, { level: 9 }).length / 1e3).toFixed(1)} KB compressed`);
 if (container) console.log(`profile: ${STACKS} stacks, ${megabytes(container.length)} plain`);
 console.log(`file: ${megabytes(html.length)}`);
@@ -107,10 +111,58 @@ for (let round = 0; round < 3; round++) {
   if (errors.length > 0) console.error(errors);
   await tab.close();
 }
+if (container) await measureLive(container);
 await browser.stop();
 console.log("\n| what | best | median | worst | ms |\n|---|---:|---:|---:|---|");
 for (const [name, list] of times) {
   const sorted = [...list].sort((a, b) => a - b);
   const [best, median, worst] = [sorted[0], sorted[sorted.length >> 1], sorted[sorted.length - 1]].map((time) => time.toFixed(1));
   console.log(`| ${name} | ${best} | ${median} | ${worst} | ${list.length} runs |`);
+}
+
+/** The live page with the same profile from a server, and compared with another range of it. */
+async function measureLive(container: Uint8Array): Promise<void> {
+  const server = new StandIn();
+  await server.start();
+  server.trouble.container = container;
+  for (let round = 0; round < 3; round++) {
+    const { page: tab, errors } = await browser.open(`${server.address}#range=${END - 300_000}-${END}&by=pod`);
+    record("live: first paint", await tab.evaluate(() => performance.getEntriesByName("everflame-painted")[0].startTime));
+    await tab.waitForTimeout(1500);
+    await tab.evaluate(() => {
+      const actions = window as unknown as Record<string, () => void>;
+      const graph = document.querySelector(".main-pane .graph") as HTMLElement;
+      const click = (x: number, y: number) => {
+        const { left, top } = graph.getBoundingClientRect();
+        graph.dispatchEvent(new MouseEvent("click", { clientX: left + x, clientY: top + y, bubbles: true }));
+      };
+      const search = document.querySelector("input[type=search]") as HTMLInputElement;
+      const type = (text: string) => {
+        search.value = text;
+        search.dispatchEvent(new Event("input", { bubbles: true }));
+      };
+      actions.zoomIn = () => click(100, 50);
+      actions.reset = () => ([...document.querySelectorAll("button")].find((button) => button.textContent === "Reset zoom") as HTMLButtonElement).click();
+      actions.searchText = () => type("compact");
+      actions.clear = () => type("");
+    });
+    const interactions = async (name: string) => {
+      for (let again = 0; again < 4; again++) {
+        await timed(tab, `${name}: zoom`, "zoomIn");
+        await timed(tab, `${name}: zoom out`, "reset");
+        await timed(tab, `${name}: search`, "searchText");
+        await timed(tab, `${name}: clear search`, "clear");
+      }
+    };
+    await interactions("live");
+    const start = Date.now();
+    await tab.getByRole("button", { name: "Compare", exact: true }).click();
+    await tab.waitForFunction(() => document.querySelector(".legend-scale") !== null);
+    record("live: compare two profiles, fetching included", Date.now() - start);
+    await tab.waitForTimeout(2500);
+    await interactions("comparison");
+    if (errors.length > 0) console.error(errors);
+    await tab.close();
+  }
+  await server.stop();
 }

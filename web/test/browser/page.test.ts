@@ -256,8 +256,8 @@ test("every control can be reached with Tab, in the order in which it is seen", 
       }));
     }
     assert.deepEqual(reached, [
-      "Dark colours", "Help", "Icicle", "Flame", "Callers", "Functions", "Search functions", "Regular expression",
-      "everflame-type", "everflame-group", "everflame-process", "all", "Flame graph", "Table of functions", "Self", "Total",
+      "Dark colours", "Help", "Icicle", "Flame", "Callers", "List", "Search functions", "Regular expression",
+      "everflame-type", "everflame-group", "everflame-process", "all", "Flame graph", "List by", "Table of functions", "Self",
     ]);
   });
 });
@@ -388,7 +388,7 @@ for (const width of [400, 768, 1280]) {
       await on(address, { width }, async (page) => {
         const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
         assert.ok((await overflow()) <= 0);
-        if (width < 1000) await page.getByRole("button", { name: "Functions", exact: true }).click();
+        if (width < 1000) await page.getByRole("button", { name: "List", exact: true }).click();
         await settled(page);
         await page.locator(".pick").first().click();
         assert.ok((await overflow()) <= 0);
@@ -414,7 +414,7 @@ for (const dark of [false, true]) {
       const { page } = await browser.open(small, { dark, width });
       await page.evaluate(AXE);
       await check(page, "graph");
-      if (width < 1000) await page.getByRole("button", { name: "Functions", exact: true }).click();
+      if (width < 1000) await page.getByRole("button", { name: "List", exact: true }).click();
       await search(page, "parse");
       await check(page, "search");
       await page.locator(".pick").first().click();

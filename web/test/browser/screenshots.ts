@@ -27,7 +27,7 @@ for (const { name, width, height, dark = false, view } of shots) {
   const { page, errors } = await browser.open(address, { width, height, dark });
   await page.waitForTimeout(300);
   if (view === "callers") {
-    if (width < 1000) await page.getByRole("button", { name: "Functions" }).click();
+    if (width < 1000) await page.getByRole("button", { name: "List", exact: true }).click();
     await page.locator(".pick").nth(3).click();
   }
   if (view === "search") await page.getByRole("searchbox").fill("compact");

@@ -1,0 +1,50 @@
+/**
+ * When the page asks again: often enough to feel live, never so often that it costs the node more than it shows.
+ *
+ * Nothing is asked while nobody looks (the tab is hidden), and one question is asked at a time.
+ */
+
+/** The shortest time between two questions, in ms. */
+export const SHORTEST = 5_000;
+/** The longest. */
+export const LONGEST = 60_000;
+/** The longest wait after failures. */
+const LONGEST_WAIT = 30_000;
+/** How many times longer than its answer took a question waits: at most a tenth of the time is spent on answers. */
+const REST = 10;
+
+/** ms until the next question about the last `period` ms, if the last answer took `took` ms and `failures` before it failed. */
+export function nextDelay(period: number, took: number, failures: number): number {
+  if (failures > 0) return Math.min(LONGEST_WAIT, 1000 * 2 ** Math.min(failures - 1, 10));
+  return Math.min(Math.max(period / 60, SHORTEST, took * REST), Math.max(LONGEST, took * REST));
+}
+
+/** A timer that waits while the page is hidden. */
+export class Refresher {
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private due = false;
+
+  constructor(private readonly act: () => void, signal: AbortSignal) {
+    document.addEventListener("visibilitychange", () => this.due && !document.hidden && this.run(), { signal });
+    signal.addEventListener("abort", () => this.stop());
+  }
+
+  /** Acts once, so many ms from now; replaces what was planned. */
+  plan(delay: number): void {
+    this.stop();
+    this.timer = setTimeout(() => {
+      this.due = true;
+      if (!document.hidden) this.run();
+    }, delay);
+  }
+
+  stop(): void {
+    clearTimeout(this.timer);
+    this.due = false;
+  }
+
+  private run(): void {
+    this.due = false;
+    this.act();
+  }
+}

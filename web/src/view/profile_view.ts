@@ -1,0 +1,479 @@
+/**
+ * One profile on the screen: graph, list, callers, search, zoom, and the wiring between them.
+ *
+ * `show` may be called again with another profile: what the person has set (zoom, search, function, list) is found again in it by
+ * name. It knows nothing of where profiles come from, of times or of addresses: its state is plain text, for its owner to keep.
+ */
+import type { Profile } from "../data/format.ts";
+import { buildTree, filterSlot, groupOwner, rowFilter, type Choice, type Grouping } from "../model/build.ts";
+import { hashKey, hashText, nodeOfPath, pathKey } from "../model/paths.ts";
+import { coveredTotal, makeMatcher, matchFrames, matchFunctions } from "../model/search.ts";
+import { hotLines } from "../model/totals.ts";
+import { pathTo, type ViewTree } from "../model/tree.ts";
+import { CallersPane } from "./callers.ts";
+import { Choices } from "./choices.ts";
+import { makeLegend } from "./chrome.ts";
+import { Details } from "./details.ts";
+import { button, element, fillSelect } from "./dom.ts";
+import { Finder } from "./finder.ts";
+import { Graph, type GraphEvents, type Orientation } from "./graph.ts";
+import { Labels } from "./labels.ts";
+import { labelListing, listingOf, PROFILE_LISTINGS, type LabelValues } from "./listing.ts";
+import { PALETTES } from "./palette.ts";
+import { ListTable } from "./table.ts";
+import { formatShare, formatValue } from "./text.ts";
+import type { Theme } from "./theme.ts";
+import { Tooltip } from "./tooltip.ts";
+
+/** Which picture is shown. */
+export type Picture = Orientation | "callers";
+
+/** What a person has set, as texts that an address can hold. Empty: not set. */
+export interface ViewState {
+  picture: Picture;
+  search: string;
+  regex: boolean;
+  /** `pathKey` of the zoomed node. */
+  zoom: string;
+  /** `functionKey` of the function whose callers are shown. */
+  focus: string;
+  grouping: Grouping;
+  /** A key of `PROFILE_LISTINGS`, or the name of a label. */
+  list: string;
+}
+
+export const FIRST_STATE: ViewState = { picture: "icicle", search: "", regex: false, zoom: "", focus: "", grouping: "none", list: "function" };
+
+/** What the owner of a view gives. */
+export interface ViewOptions {
+  theme: Theme;
+  /** Whether a process and a thread can be chosen in the view itself. */
+  owners: boolean;
+  /** Labels whose values the list can show. */
+  labels: string[];
+  /** The person has set something; `step`: worth a step of the browser's history. */
+  onState(state: ViewState, step: boolean): void;
+  /** Gets the values of a label; `null` if they cannot be had. */
+  valuesOf(label: string): Promise<LabelValues | null>;
+  onLabelValue(label: string, value: string): void;
+}
+
+/** From this width on the list is beside the graph. */
+const WIDE = 1000;
+
+/** The key of a function: of its name and file. */
+export function functionKey(profile: Profile, functionIndex: number): string {
+  const { functions, strings } = profile;
+  return hashKey(hashText(`${strings[functions.name[functionIndex]]}\0${strings[functions.file[functionIndex]]}`));
+}
+
+export class ProfileView implements GraphEvents {
+  /** Controls, graph and list. */
+  readonly main: HTMLElement;
+  /** Selected function and legend. */
+  readonly footer: HTMLElement;
+  readonly tooltip = new Tooltip();
+  private profile!: Profile;
+  private tree!: ViewTree;
+  private labels!: Labels;
+  private readonly state: ViewState = { ...FIRST_STATE };
+  private orientation: Orientation = "icicle";
+  private theme: Theme;
+  private matched: Uint8Array | null = null;
+  private focusFunction = -1;
+  private active: Graph;
+  private readonly graph: Graph;
+  private readonly callersPane: CallersPane;
+  private readonly table = new ListTable();
+  private readonly finder = new Finder(() => this.searchChanged());
+  private readonly choices: Choices;
+  private readonly details = new Details();
+  private readonly crumbs = element("nav", { class: "crumbs", "aria-label": "Zoom" });
+  private readonly legend = element("ul", { class: "legend", "aria-label": "Colours" });
+  private readonly listSelect = element("select", { id: "everflame-list", "aria-label": "List by" });
+  private readonly stage = element("div", { class: "stage" });
+  private readonly viewButtons: Record<Picture, HTMLButtonElement>;
+  private readonly tableButton: HTMLButtonElement;
+  private destroyed = false;
+  private tableDue = false;
+  private matchesDue = false;
+  private detailsDue = false;
+  private asked = 0;
+
+  constructor(private readonly options: ViewOptions) {
+    this.theme = options.theme;
+    const palette = PALETTES[this.theme];
+    this.graph = new Graph("Flame graph", "icicle", palette, this);
+    this.active = this.graph;
+    this.callersPane = new CallersPane(palette, this, () => this.focus(-1));
+    this.choices = new Choices(options.owners, (change) => this.chosen(change));
+    this.viewButtons = {
+      icicle: button("Icicle", { title: "Root on top" }, () => this.setPicture("icicle")),
+      flame: button("Flame", { title: "Root at the bottom" }, () => this.setPicture("flame")),
+      callers: button("Callers", { title: "Who calls a function, and what it calls" }, () => this.setPicture("callers")),
+    };
+    this.tableButton = button("List", { class: "toggle", "aria-pressed": "true", title: "List of functions and more (t)" }, () => this.toggleTable());
+    this.listSelect.addEventListener("change", () => this.setList(this.listSelect.value));
+    const toolbar = element(
+      "div",
+      { class: "toolbar", role: "group", "aria-label": "View" },
+      element("div", { class: "segmented", role: "group", "aria-label": "Picture" }, ...Object.values(this.viewButtons)),
+      this.tableButton,
+      this.finder.root,
+    );
+    this.table.bar.append(this.listSelect);
+    this.stage.append(element("div", { class: "pane main-pane" }, this.graph.root), this.callersPane.root, this.table.root);
+    const keys = element("p", { class: "visually-hidden", id: "everflame-keys" },
+      "Arrow keys move the selection, Enter zooms, Escape zooms out, c shows callers. The list of functions holds the same numbers as a table.");
+    this.main = element("main", {}, toolbar, element("div", { class: "second" }, this.choices.root, this.crumbs), this.stage, keys);
+    this.footer = element("footer", { class: "bottom" }, this.details.root, this.legend, this.details.announcer);
+    this.markPicture();
+  }
+
+  /** Once the view is on the page: its shape, before there is a profile. */
+  attached(): void {
+    this.setTableShown(document.documentElement.clientWidth >= WIDE);
+  }
+
+  /** Shows a profile. What was set before is set again, as far as it occurs in it. */
+  show(profile: Profile): void {
+    const first = (this.profile as Profile | undefined) === undefined;
+    const selected = first || this.graph.selected === this.graph.zoom ? "" : this.keyOf(this.graph, this.graph.selected);
+    this.profile = profile;
+    this.choices.show(profile);
+    const lists = [...PROFILE_LISTINGS.map(([value, label]) => ({ value, label })), ...this.options.labels.map((value) => ({ value, label: `By ${value}` }))];
+    fillSelect(this.listSelect, lists, this.state.list);
+    this.fillLegend();
+    this.rebuild(selected);
+  }
+
+  /** Sets everything at once, without telling the owner. */
+  setState(state: ViewState): void {
+    const before = { ...this.state };
+    Object.assign(this.state, state);
+    if (state.picture !== "callers") this.orientation = state.picture;
+    this.graph.setOrientation(this.orientation);
+    this.finder.set({ text: state.search, regex: state.regex });
+    this.choices.setGrouping(state.grouping);
+    this.listSelect.value = state.list;
+    this.markPicture();
+    if ((this.profile as Profile | undefined) === undefined) return;
+    if (before.grouping !== state.grouping || before.list !== state.list || before.zoom !== state.zoom) this.rebuild("");
+    else {
+      this.refreshMatches();
+      this.matchesDue = true;
+      this.detailsDue = true;
+      this.findFocus();
+      this.fillCrumbs();
+      this.refreshTableSoon();
+    }
+  }
+
+  setTheme(theme: Theme): void {
+    this.theme = theme;
+    const palette = PALETTES[theme];
+    for (const graph of this.graphs()) graph.setPalette(palette);
+    if ((this.profile as Profile | undefined) === undefined) return;
+    this.fillLegend();
+    this.refreshTableSoon();
+  }
+
+  destroy(): void {
+    this.destroyed = true;
+    for (const graph of this.graphs()) graph.destroy();
+  }
+
+  /** Asks again for the values of a label, if the list shows them. */
+  refreshList(): void {
+    if (this.options.labels.includes(this.state.list)) this.refreshTableSoon();
+  }
+
+  private graphs(): Graph[] {
+    return [this.graph, this.callersPane.callers, this.callersPane.callees];
+  }
+
+  private changed(step: boolean): void {
+    this.options.onState({ ...this.state }, step);
+  }
+
+  private keyOf(graph: Graph, node: number): string {
+    return graph.tree && graph.labels ? pathKey(graph.tree, node, (frame) => (graph.labels as Labels).name(frame)) : "";
+  }
+
+  // ---- From the profile to the screen ----
+
+  private chosen(change: Partial<Choice>): void {
+    this.state.grouping = this.choices.choice.grouping;
+    this.state.zoom = "";
+    this.rebuild("");
+    if (this.state.picture === "callers") this.fillCallers();
+    if ("grouping" in change) this.changed(true);
+  }
+
+  private rebuild(selected: string): void {
+    const { choice, directory } = this.choices;
+    const built = buildTree(this.profile, directory, choice);
+    this.tree = built.tree;
+    this.labels = new Labels(this.profile, built.groups);
+    this.graph.setTree(this.tree, this.labels);
+    const nameOf = (frame: number) => this.labels.name(frame);
+    if (this.state.zoom !== "") this.graph.setZoom(nodeOfPath(this.tree, this.state.zoom, nameOf));
+    if (selected !== "") this.graph.select(nodeOfPath(this.tree, selected, nameOf));
+    this.refreshMatches();
+    this.findFocus();
+    this.fillCrumbs();
+    this.detailsDue = true;
+    this.refreshTableSoon();
+  }
+
+  private findFocus(): void {
+    this.focusFunction = -1;
+    const { focus } = this.state;
+    for (let index = 0; focus !== "" && index < this.profile.functions.count; index++) {
+      if (functionKey(this.profile, index) === focus) this.focusFunction = index;
+    }
+    if (this.state.list === "function") this.table.setFocused(this.focusFunction);
+    if (this.state.picture === "callers") this.fillCallers();
+  }
+
+  /** The list's sums, and the values in other types, take as long as all else: they wait until the graph is on the screen. */
+  private refreshTableSoon(): void {
+    this.tableDue = true;
+    requestAnimationFrame(() => setTimeout(() => this.refreshTable()));
+  }
+
+  private refreshTable(): void {
+    if (this.destroyed) return;
+    if (this.detailsDue) this.fillDetails(this.active, this.active.selected, false);
+    if (this.table.root.hidden) return;
+    if (this.matchesDue) {
+      this.matchesDue = false;
+      this.table.setMatches(this.listMatches());
+    }
+    if (!this.tableDue) return;
+    this.tableDue = false;
+    void this.fillTable();
+  }
+
+  private listMatches(): Uint8Array | null {
+    return this.state.list === "function" ? this.matched : null;
+  }
+
+  private async fillTable(): Promise<void> {
+    const { list } = this.state;
+    const palette = PALETTES[this.theme];
+    const asked = ++this.asked;
+    if (this.options.labels.includes(list)) {
+      const values = await this.options.valuesOf(list);
+      // Another listing may have been chosen meanwhile.
+      if (asked !== this.asked || this.destroyed || !values) return;
+      this.table.setFocused(-1);
+      this.table.setListing(labelListing(values, palette, (value) => this.options.onLabelValue(list, value)));
+    } else {
+      const { choice, directory } = this.choices;
+      const keep = rowFilter(this.profile, directory, choice);
+      const shows = (owner: number) => keep[filterSlot(this.profile, owner)] === 1;
+      const { profile, tree, labels } = this;
+      this.table.setListing(listingOf(list, {
+        profile, tree, labels, palette, type: choice.type, shows,
+        onFunction: (functionIndex) => this.focus(functionIndex),
+        onSearch: (text) => {
+          this.finder.set({ text, regex: false });
+          this.searchChanged();
+        },
+      }));
+      this.table.setFocused(list === "function" ? this.focusFunction : -1);
+    }
+    this.table.setMatches(this.listMatches());
+  }
+
+  private setList(list: string): void {
+    this.state.list = list;
+    this.table.setListing(null);
+    this.matchesDue = true;
+    this.refreshTableSoon();
+    this.changed(true);
+  }
+
+  private fillLegend(): void {
+    this.legend.replaceChildren(...makeLegend(this.profile, PALETTES[this.theme]));
+  }
+
+  private toggleTable(): void {
+    this.setTableShown(Boolean(this.table.root.hidden));
+  }
+
+  private setTableShown(shown: boolean): void {
+    this.table.root.hidden = !shown;
+    this.tableButton.setAttribute("aria-pressed", String(shown));
+    this.stage.classList.toggle("with-table", shown);
+    if (shown && (this.profile as Profile | undefined) !== undefined) this.refreshTableSoon();
+  }
+
+  // ---- Pictures ----
+
+  private setPicture(picture: Picture): void {
+    this.state.picture = picture;
+    if (picture !== "callers") {
+      this.orientation = picture;
+      this.graph.setOrientation(picture);
+    }
+    this.markPicture();
+    if (picture === "callers") this.fillCallers();
+    this.fillCrumbs();
+    this.changed(true);
+  }
+
+  private markPicture(): void {
+    const { picture } = this.state;
+    this.stage.dataset.view = picture === "callers" ? "callers" : "graph";
+    for (const [name, each] of Object.entries(this.viewButtons)) each.setAttribute("aria-pressed", String(name === picture));
+    if (picture !== "callers") this.active = this.graph;
+    this.tooltip.hide();
+  }
+
+  /** Shows who calls a function, and what it calls; -1 = all functions. */
+  private focus(functionIndex: number): void {
+    this.focusFunction = functionIndex;
+    this.state.focus = functionIndex < 0 ? "" : functionKey(this.profile, functionIndex);
+    if (this.state.list === "function") this.table.setFocused(functionIndex);
+    this.setPicture("callers");
+    if (functionIndex >= 0) this.details.announcer.textContent = `Callers and callees of ${this.labels.functionName(functionIndex)}`;
+  }
+
+  private fillCallers(): void {
+    this.active = this.callersPane.fill(this.profile, this.tree, this.labels, this.focusFunction, this.state.focus !== "");
+    this.pushMatches();
+    this.fillCrumbs();
+    this.fillDetails(this.active, 0, false);
+  }
+
+  // ---- Search ----
+
+  private searchChanged(): void {
+    Object.assign(this.state, { search: this.finder.query.text, regex: this.finder.query.regex });
+    this.refreshMatches();
+    // The list comes after the picture: the eye is on the picture.
+    this.matchesDue = true;
+    requestAnimationFrame(() => setTimeout(() => this.refreshTable()));
+    this.changed(false);
+  }
+
+  private refreshMatches(): void {
+    const matcher = makeMatcher(this.finder.query);
+    this.matched = matchFunctions(this.profile, matcher);
+    const wrong = matcher !== null && "error" in matcher;
+    this.stage.closest(".everflame")?.classList.toggle("searching", this.matched !== null);
+    const frames = this.pushMatches();
+    this.finder.report(frames ? `${formatShare(coveredTotal(this.tree, frames), this.tree.total[0])} found` : "", wrong);
+  }
+
+  private pushMatches(): Uint8Array | null {
+    const frames = this.matched ? matchFrames(this.profile, this.matched) : null;
+    for (const graph of this.graphs()) graph.setMatches(frames);
+    return frames;
+  }
+
+  // ---- Zoom, selection, hover ----
+
+  onZoom(graph: Graph, node: number): void {
+    this.active = graph;
+    graph.setZoom(node);
+    this.tooltip.hide();
+    this.fillCrumbs();
+    this.fillDetails(graph, node, true);
+    if (graph !== this.graph) return;
+    this.state.zoom = this.keyOf(graph, node);
+    this.changed(true);
+  }
+
+  onSelect(graph: Graph, node: number): void {
+    this.active = graph;
+    this.fillDetails(graph, node, true);
+  }
+
+  onHover(graph: Graph, node: number | null, rest: boolean, point: { x: number; y: number }): void {
+    if (node === null || !graph.tree) this.tooltip.hide();
+    else this.tooltip.show(this.labels, graph.tree, node, rest, point);
+  }
+
+  private fillCrumbs(): void {
+    const graph = this.active;
+    const { tree } = graph;
+    if (!tree) return;
+    const path = pathTo(tree, graph.zoom);
+    const items = path.map((node, index) => {
+      const name = this.labels.name(tree.frame[node]);
+      const last = index === path.length - 1;
+      const crumb = button(name, { class: "crumb", title: name, "aria-current": last ? "location" : null }, () => this.onZoom(graph, node));
+      return element("li", {}, crumb);
+    });
+    const reset = button("Reset zoom", { class: "quiet reset", disabled: graph.zoom === 0 }, () => this.onZoom(graph, 0));
+    const list = element("ol", {}, ...items);
+    this.crumbs.replaceChildren(list, reset);
+    list.scrollLeft = list.scrollWidth;
+  }
+
+  private fillDetails(graph: Graph, node: number, announce: boolean): void {
+    const { tree } = graph;
+    if (!tree) return;
+    this.detailsDue = false;
+    const functionIndex = this.labels.functionOf(tree.frame[node]);
+    const lines = functionIndex < 0 ? "" : this.hotLinesOf(functionIndex);
+    const actions: [string, () => void][] = functionIndex < 0 ? [] : [["Callers and callees", () => this.focus(functionIndex)]];
+    const group = tree.frame[node] - this.profile.frames.count;
+    const owner = group < 0 ? null : groupOwner(this.profile, this.choices.directory, group);
+    if (owner && this.options.labels.includes(owner.label)) actions.push([`Only this ${owner.label}`, () => this.options.onLabelValue(owner.label, owner.value)]);
+    this.details.show(this.labels, tree, node, lines, announce, actions);
+  }
+
+  /** `:212 1.20 s · :215 0.40 s`: where a function spent its own time. */
+  private hotLinesOf(functionIndex: number): string {
+    const { choice, directory } = this.choices;
+    const keep = rowFilter(this.profile, directory, choice);
+    const type = this.profile.comparison?.current ?? choice.type;
+    const lines = hotLines(this.profile, functionIndex, type, (owner) => keep[filterSlot(this.profile, owner)] === 1);
+    const { unit } = this.profile.sampleTypes[type];
+    return lines.slice(0, 5).map(({ line, value }) => `:${line} ${formatValue(value, unit)}`).join(" · ");
+  }
+
+  // ---- Keys ----
+
+  /** What a key does here; `null` if nothing. */
+  actionOf(key: string): (() => void) | null {
+    switch (key) {
+      case "/":
+        return () => this.finder.input.focus();
+      case "i":
+        return () => this.setPicture(this.orientation === "icicle" ? "flame" : "icicle");
+      case "g":
+        return () => this.setPicture(this.orientation);
+      case "t":
+        return () => this.toggleTable();
+      case "c":
+        return () => {
+          const { tree, selected } = this.active;
+          const functionIndex = tree ? this.labels.functionOf(tree.frame[selected]) : -1;
+          if (functionIndex >= 0) this.focus(functionIndex);
+          else this.setPicture("callers");
+        };
+      default:
+        return null;
+    }
+  }
+
+  /** First the search, then the zoom, then the callers; false if there was nothing to take back. */
+  escape(): boolean {
+    this.tooltip.hide();
+    if (this.state.search !== "") {
+      this.finder.set({ text: "", regex: this.state.regex });
+      this.searchChanged();
+      if (document.activeElement === this.finder.input) this.active.root.focus();
+    } else if (this.active.zoom !== 0 || this.active.selected !== 0) {
+      this.onZoom(this.active, 0);
+    } else if (this.state.picture === "callers") {
+      this.setPicture(this.orientation);
+    } else return false;
+    return true;
+  }
+}
