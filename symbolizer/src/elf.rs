@@ -90,6 +90,49 @@ pub(crate) fn executable_ranges(file: &object::File<'_>) -> Vec<Range<u64>> {
     ranges
 }
 
+/// Which addresses are at which place in the file.
+#[derive(Debug)]
+pub(crate) struct Segments(Vec<(Range<u64>, usize)>);
+
+impl Segments {
+    pub(crate) fn of(file: &object::File<'_>) -> Self {
+        Self(
+            file.segments()
+                .filter_map(|segment| {
+                    let (offset, size) = segment.file_range();
+                    let start = segment.address();
+                    Some((start..start.checked_add(size)?, usize::try_from(offset).ok()?))
+                })
+                .collect(),
+        )
+    }
+
+    /// Address and place in the file of each segment, of the first `limit` bytes together.
+    pub(crate) fn places(&self, limit: usize) -> Vec<(u64, Range<usize>)> {
+        let mut left = limit;
+        let place = |(range, offset): &(Range<u64>, usize)| {
+            let size = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(left);
+            left -= size;
+            Some((range.start, *offset..offset.checked_add(size)?))
+        };
+        self.0.iter().filter_map(place).collect()
+    }
+
+    /// Where in the file the byte at `address` is.
+    pub(crate) fn place(&self, address: u64) -> Option<u64> {
+        let (range, offset) = self.0.iter().find(|(range, _)| range.contains(&address))?;
+        (*offset as u64).checked_add(address - range.start)
+    }
+
+    /// The file's bytes from `address` to the end of its segment.
+    pub(crate) fn bytes<'a>(&self, image: &'a [u8], address: u64) -> Option<&'a [u8]> {
+        let (range, offset) = self.0.iter().find(|(range, _)| range.contains(&address))?;
+        let from = offset.checked_add((address - range.start) as usize)?;
+        let to = offset.checked_add((range.end - range.start) as usize)?.min(image.len());
+        image.get(from..to)
+    }
+}
+
 /// Whether one of the (ascending) ranges contains `address`.
 pub(crate) fn contains(ranges: &[Range<u64>], address: u64) -> bool {
     let next = ranges.partition_point(|range| range.start <= address);

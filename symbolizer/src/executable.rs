@@ -22,6 +22,7 @@ pub struct Executable {
     pub content: Content,
     /// Path as the target process sees it: for `.gnu_debuglink`, `.dwp` files and messages.
     pub path: PathBuf,
-    /// The target's root (`/proc/PID/root`, or a directory): debug files are looked up there first, then on the host.
-    pub root: Option<PathBuf>,
+    /// The target's root, an open directory (`O_PATH` is enough): debug files are looked up there first, then on the host. Open,
+    /// because a path like `/proc/PID/root` is another container's once the pid is used again.
+    pub root: Option<Arc<File>>,
 }

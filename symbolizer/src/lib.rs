@@ -8,8 +8,8 @@
 //! split, compressed and separate debug files), where a ready-made library named 3 % to 50 % of outermost functions otherwise.
 //! Where Go's own table speaks for a stripped program, names lack only the linker's `.abi0`.
 //!
-//! While an executable is in use its file stays mapped; [`Symbolizer`] installs a SIGBUS handler (chained to the one before it)
-//! for files that are truncated meanwhile, at the first file opened.
+//! While an executable is in use its file stays mapped; [`GuardedMapping`] installs a SIGBUS handler (chained to the one before
+//! it) for files that are truncated meanwhile, at the first file mapped. Others in the process that map files use it as well.
 //!
 //! It does not know processes: the caller turns addresses into (executable, ELF virtual address) and subtracts one from return
 //! addresses.
@@ -17,6 +17,7 @@
 mod debug_file;
 mod demangle;
 mod dwarf;
+mod dynamic;
 mod elf;
 mod executable;
 mod frame;
@@ -28,6 +29,7 @@ mod memo;
 mod mini;
 mod module;
 pub mod perf_map;
+mod plt;
 mod statistics;
 mod symbolizer;
 mod symbols;
@@ -37,5 +39,6 @@ mod worker;
 pub use demangle::Demangle;
 pub use executable::{Content, Executable};
 pub use frame::{Frame, Frames};
+pub use image::{GuardedMapping, replaced_pages};
 pub use statistics::{Failure, Statistics};
 pub use symbolizer::{Options, Request, Symbolizer};

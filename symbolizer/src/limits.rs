@@ -5,6 +5,14 @@ use std::time::{Duration, Instant};
 
 /// Symbols indexed per file (12 bytes each). The largest real tables (browsers, compilers) have about a million.
 pub const MAX_SYMBOLS: usize = 4_000_000;
+/// Entries of `PT_DYNAMIC` looked at; real files have some 30.
+pub const MAX_DYNAMIC_ENTRIES: usize = 1024;
+/// Stubs of the procedure linkage table per file (32 bytes each); browsers have some 2,000.
+pub const MAX_STUBS: usize = 1 << 16;
+/// Relocations looked at, from the end, for those that name stubs (24 bytes each in the file).
+pub const MAX_STUB_RELOCATIONS: usize = 1 << 20;
+/// Bytes of a file without section headers that are searched for Go's table, 8 at a time: 0.1 s at most.
+pub const MAX_GO_SEARCH: usize = 256 << 20;
 /// Longest linkage name looked at, in bytes; C++ template names of 10 KB are real.
 pub const MAX_NAME: usize = 32 << 10;
 /// Longest demangled name kept, in bytes.

@@ -3,7 +3,7 @@
 //! Two generations: entries go into the young one; when it has half the budget it becomes the old one, and what was still in
 //! the old one is evicted. A hit in the old one moves the entry up. That is nearly "least recently used" at no cost per hit.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

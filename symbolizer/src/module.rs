@@ -18,6 +18,7 @@ use crate::go::GoTable;
 use crate::image::Image;
 use crate::limits::{Deadline, TimeUp};
 use crate::mini;
+use crate::plt::{Stubs, Target};
 use crate::statistics::{self, Counters, Failure};
 use crate::symbols::SymbolIndex;
 use crate::text::{TextStore, Texts};
@@ -38,6 +39,7 @@ pub(crate) struct Module {
     symbols: SymbolIndex,
     /// Symbols from elsewhere: mini debug information, the debug file.
     more_symbols: Vec<(Arc<Image>, SymbolIndex)>,
+    stubs: Stubs,
     debug: Option<DebugInformation>,
     go: Option<GoTable>,
     texts: TextStore,
@@ -52,6 +54,10 @@ impl Module {
         let symbols = SymbolIndex::build(&file, deadline).map_err(|TimeUp| Failure::TimeLimit)?;
         if symbols.cut {
             setup.counters.fail(Failure::TooManySymbols);
+        }
+        let stubs = Stubs::load(&file, &image, deadline).map_err(|TimeUp| Failure::TimeLimit)?;
+        if stubs.cut {
+            setup.counters.fail(Failure::TooManyStubs);
         }
         let mut more_symbols = Vec::new();
         let mut budget = DecompressionBudget::default();
@@ -70,10 +76,11 @@ impl Module {
         if image.damaged() {
             return Err(Failure::Truncated);
         }
-        if symbols.is_empty() && more_symbols.is_empty() && debug.is_none() && go.is_none() {
+        let nameless = symbols.is_empty() && more_symbols.is_empty() && stubs.is_empty();
+        if nameless && debug.is_none() && go.is_none() {
             return Err(Failure::NoSymbols);
         }
-        Ok(Self { image: image.clone(), code, symbols, more_symbols, debug, go, texts: TextStore::default() })
+        Ok(Self { image: image.clone(), code, symbols, more_symbols, stubs, debug, go, texts: TextStore::default() })
     }
 
     /// Frames for each address (ascending, each once).
@@ -84,7 +91,7 @@ impl Module {
         setup: &Setup<'_>,
         deadline: &Deadline,
     ) -> Result<Vec<Frames>, Failure> {
-        let Self { image, code, symbols, more_symbols, debug, go, texts } = self;
+        let Self { image, code, symbols, more_symbols, stubs, debug, go, texts } = self;
         let Ok(file) = object::File::parse(&***image) else { return Err(Failure::NotElf) };
         let mut texts = Texts::new(texts, setup.demangle, setup.counters);
         let context = Context { executable, code, deadline, counters: setup.counters, inlined: setup.inlined };
@@ -113,6 +120,9 @@ impl Module {
                 }
             }
             name_outermost(*address, frames, &file, symbols, more_symbols, &mut texts);
+            if frames.is_empty() {
+                frames.extend(stub(*address, &file, symbols, stubs, &mut texts));
+            }
         }
         let damaged = image.damaged()
             || debug.as_ref().is_some_and(DebugInformation::damaged)
@@ -123,6 +133,7 @@ impl Module {
     /// Heap bytes, about.
     pub(crate) fn weight(&self) -> usize {
         self.symbols.weight()
+            + self.stubs.weight()
             + self.more_symbols.iter().map(|(_, symbols)| symbols.weight()).sum::<usize>()
             + self.debug.as_ref().map_or(0, DebugInformation::weight)
             + self.texts.weight()
@@ -228,5 +239,22 @@ fn name_outermost(
         // A place without a name is no frame.
         (None, Some(_)) => frames.clear(),
         (None, None) => {}
+    }
+}
+
+/// The frame of a stub of the procedure linkage table.
+fn stub(
+    address: u64,
+    file: &object::File<'_>,
+    symbols: &SymbolIndex,
+    stubs: &Stubs,
+    texts: &mut Texts<'_>,
+) -> Option<Frame> {
+    match stubs.find(address)? {
+        target @ Target::Symbol(_) => Some(texts.stub_frame(target.symbol(file)?)),
+        Target::ChosenBy(function) => Some(match symbols.find(file, function) {
+            Some(found) => texts.stub_frame(found.name),
+            None => texts.stub_frame(format!("*ABS*+{function:#x}").as_bytes()),
+        }),
     }
 }

@@ -31,6 +31,9 @@ failures! {
     MalformedGoTable = "malformed_go_table",
     /// More symbols than [`MAX_SYMBOLS`](crate::limits::MAX_SYMBOLS): the rest was left out.
     TooManySymbols = "too_many_symbols",
+    /// More stubs than [`MAX_STUBS`](crate::limits::MAX_STUBS), or more than
+    /// [`MAX_STUB_RELOCATIONS`](crate::limits::MAX_STUB_RELOCATIONS) to look at for their names: the rest was left out.
+    TooManyStubs = "too_many_stubs",
     /// More units, functions, rows or ranges than the limits allow: the rest was left out.
     TooMuchDebugInfo = "too_much_debug_info",
     /// A compressed section larger than [`MAX_DECOMPRESSED`](crate::limits::MAX_DECOMPRESSED), or broken.
@@ -89,6 +92,36 @@ impl Statistics {
     pub fn failure(&self, failure: Failure) -> u64 {
         self.failures.get(failure as usize).copied().unwrap_or(0)
     }
+
+    /// Every count with its name.
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        // Taken apart by name, so that a new count can't be forgotten here.
+        let Statistics {
+            memo_hits,
+            memo_misses,
+            memo_bytes,
+            memo_entries,
+            memo_evictions,
+            files_opened,
+            files_evicted,
+            files_open,
+            debug_files,
+            failures,
+        } = self;
+        let mut named = vec![
+            ("memo_hits", *memo_hits),
+            ("memo_misses", *memo_misses),
+            ("memo_bytes", *memo_bytes),
+            ("memo_entries", *memo_entries),
+            ("memo_evictions", *memo_evictions),
+            ("files_opened", *files_opened),
+            ("files_evicted", *files_evicted),
+            ("files_open", *files_open),
+            ("debug_files", *debug_files),
+        ];
+        named.extend(Failure::ALL.iter().map(|failure| failure.name()).zip(failures.iter().copied()));
+        named
+    }
 }
 
 /// The live counters, shared by all workers.
@@ -132,4 +165,22 @@ pub(crate) fn add(counter: &AtomicU64) {
 
 pub(crate) fn subtract(counter: &AtomicU64) {
     counter.fetch_sub(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_is_named_beside_its_count() {
+        let counters = Counters::default();
+        for (count, failure) in (1..).zip(Failure::ALL) {
+            counters.fail_by(*failure, count);
+        }
+        let named = counters.snapshot().named();
+        for (count, failure) in (1..).zip(Failure::ALL) {
+            assert!(named.contains(&(failure.name(), count)), "{failure:?}");
+        }
+        assert_eq!(named.len(), 9 + Failure::ALL.len());
+    }
 }

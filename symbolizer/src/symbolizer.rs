@@ -1,6 +1,6 @@
 //! [`Symbolizer`]: the memo in front, worker threads behind, each with its share of the executables.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Default for Options {
         Self {
             threads: 1,
             memo_bytes: 24 << 20,
-            file_bytes: 32 << 20,
+            file_bytes: 24 << 20,
             open_files: 64,
             debug_directories: Vec::new(),
             inlined: true,

@@ -9,13 +9,16 @@ use std::collections::HashSet;
 use object::read::{ObjectSymbol, ObjectSymbolTable, SymbolFlags};
 use object::{Object, ObjectSection, SectionFlags, SectionIndex, SymbolIndex as Index, elf as constants};
 
+use crate::dynamic::DynamicSymbols;
 use crate::limits::{Deadline, MAX_SYMBOLS, TimeUp};
 
-/// Which of a file's two tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Table {
+/// Which of a file's tables.
+#[derive(Debug)]
+enum Table {
     Static,
     Dynamic,
+    /// The dynamic one of a file without section headers.
+    Headerless(DynamicSymbols),
 }
 
 /// Symbols of executable sections, by address.
@@ -38,14 +41,30 @@ pub(crate) struct Found<'a> {
 }
 
 impl SymbolIndex {
-    /// Indexes `.symtab`, or `.dynsym` if there is no symbol in it.
+    /// Indexes `.symtab`, or `.dynsym` if there is no symbol in it, or what the dynamic loader is told of if there are no
+    /// sections at all.
     pub(crate) fn build(file: &object::File<'_>, deadline: &Deadline) -> Result<Self, TimeUp> {
+        if file.sections().next().is_none() {
+            return Self::build_headerless(file, deadline);
+        }
         let index = Self::build_one(file, Table::Static, deadline)?;
         if index.addresses.is_empty() { Self::build_one(file, Table::Dynamic, deadline) } else { Ok(index) }
     }
 
+    fn of(table: Table) -> Self {
+        Self { table, addresses: Vec::new(), indices: Vec::new(), files: Vec::new(), cut: false }
+    }
+
+    fn build_headerless(file: &object::File<'_>, deadline: &Deadline) -> Result<Self, TimeUp> {
+        let Some(symbols) = DynamicSymbols::locate(file) else { return Ok(Self::of(Table::Dynamic)) };
+        let (found, cut) = symbols.functions(file, deadline)?;
+        let mut index = Self { cut, ..Self::of(Table::Headerless(symbols)) };
+        index.settle(found);
+        Ok(index)
+    }
+
     fn build_one(file: &object::File<'_>, table: Table, deadline: &Deadline) -> Result<Self, TimeUp> {
-        let mut index = Self { table, addresses: Vec::new(), indices: Vec::new(), files: Vec::new(), cut: false };
+        let mut index = Self::of(table);
         let Some(symbols) = index.symbols(file) else { return Ok(index) };
         let executable: HashSet<SectionIndex> = file
             .sections()
@@ -81,20 +100,25 @@ impl SymbolIndex {
                 _ => {}
             }
         }
+        index.settle(found);
+        Ok(index)
+    }
+
+    /// Takes over (address, size, number) of each symbol; of those at one address the last by size and number.
+    fn settle(&mut self, mut found: Vec<(u64, u64, u32)>) {
         found.sort_unstable();
-        index.addresses.reserve_exact(found.len());
-        index.indices.reserve_exact(found.len());
+        self.addresses.reserve_exact(found.len());
+        self.indices.reserve_exact(found.len());
         for (position, (address, _, number)) in found.iter().enumerate() {
             if found.get(position + 1).is_some_and(|next| next.0 == *address) {
                 continue;
             }
-            index.addresses.push(*address);
-            index.indices.push(*number);
+            self.addresses.push(*address);
+            self.indices.push(*number);
         }
-        index.addresses.shrink_to_fit();
-        index.indices.shrink_to_fit();
-        index.files.shrink_to_fit();
-        Ok(index)
+        self.addresses.shrink_to_fit();
+        self.indices.shrink_to_fit();
+        self.files.shrink_to_fit();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -110,6 +134,9 @@ impl SymbolIndex {
     pub(crate) fn find<'a>(&self, file: &object::File<'a>, address: u64) -> Option<Found<'a>> {
         let position = self.addresses.partition_point(|start| *start <= address).checked_sub(1)?;
         let number = *self.indices.get(position)?;
+        if let Table::Headerless(symbols) = &self.table {
+            return Some(Found { name: symbols.covering(file, number, address)?, file: None });
+        }
         let symbols = self.symbols(file)?;
         let symbol = symbols.symbol_by_index(Index(number as usize)).ok()?;
         let covered = match symbol.size() {
@@ -130,9 +157,10 @@ impl SymbolIndex {
     }
 
     fn symbols<'a, 'file>(&self, file: &'file object::File<'a>) -> Option<object::read::SymbolTable<'a, 'file>> {
-        match self.table {
+        match &self.table {
             Table::Static => file.symbol_table(),
             Table::Dynamic => file.dynamic_symbol_table(),
+            Table::Headerless(_) => None,
         }
     }
 }

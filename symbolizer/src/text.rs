@@ -70,6 +70,15 @@ impl<'t> Texts<'t> {
         Frame { function, linkage_name, file: None, line: 0, column: 0, start_line }
     }
 
+    /// A frame of the stub that leads to the function with this linkage name.
+    pub(crate) fn stub_frame(&mut self, linkage_name: &[u8]) -> Frame {
+        let mut frame = self.frame(linkage_name, 0);
+        for name in [&mut frame.function, &mut frame.linkage_name] {
+            *name = self.text(format!("{name}@plt").as_bytes());
+        }
+        frame
+    }
+
     /// The same for a name that is not mangled.
     pub(crate) fn plain_frame(&mut self, name: &[u8], start_line: u32) -> Frame {
         let name = self.text(name);

@@ -1,6 +1,6 @@
 //! One worker thread: owns the parsed executables of its share of the keys.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -126,8 +126,8 @@ impl Worker {
             entries.remove(&executable.key);
         }
         let entry = match entries.entry(executable.key) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(vacant) => {
+            hashbrown::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hashbrown::hash_map::Entry::Vacant(vacant) => {
                 let module = Module::open(executable, &setup, &deadline)?;
                 statistics::add(&self.counters.files_opened);
                 statistics::add(&self.counters.files_open);

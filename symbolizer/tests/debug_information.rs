@@ -97,8 +97,10 @@ fn a_debug_file_is_found_beside_the_program_and_in_the_targets_root() {
     let inside = build_id_file(root.path(), &program);
     std::fs::rename(&debug, &inside).unwrap();
     assert!(chains(&symbolizer, &executable(2, &program), function(&full, "outer")).contains(""), "no debug file now");
-    let rooted =
-        |key, root: &Path| Arc::new(Executable { root: Some(root.into()), ..(*executable(key, &program)).clone() });
+    let rooted = |key, root: &Path| {
+        let root = Some(std::fs::File::open(root).unwrap().into());
+        Arc::new(Executable { root, ..(*executable(key, &program)).clone() })
+    };
     assert_outer(&symbolizer, &rooted(3, root.path()), &full, "build id in the root");
     assert_eq!(symbolizer.statistics().debug_files, 2);
 

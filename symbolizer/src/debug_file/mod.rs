@@ -48,11 +48,7 @@ impl<'l> Lookup<'l> {
         counters: &'l Counters,
         directories: &[PathBuf],
     ) -> Self {
-        let root = executable
-            .root
-            .as_deref()
-            .filter(|root| *root != Path::new("/"))
-            .and_then(|root| Root::open(root).inspect_err(|_| counters.fail(Failure::DebugFileUnreadable)).ok());
+        let root = executable.root.clone().map(Root::of);
         let mut directories = directories.to_vec();
         directories.push(DEBUG_DIRECTORY.into());
         Self { executable, counters, root, directories }

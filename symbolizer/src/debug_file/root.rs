@@ -11,10 +11,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A directory that stands for `/`.
 #[derive(Debug)]
-pub(crate) struct Root(File);
+pub(crate) struct Root(Arc<File>);
 
 /// What came of opening a path.
 #[derive(Debug)]
@@ -26,9 +27,9 @@ pub(crate) enum Open {
 }
 
 impl Root {
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        OpenOptions::new().read(true).custom_flags(flags).open(directory).map(Self)
+    /// A directory that is open already.
+    pub(crate) fn of(directory: impl Into<Arc<File>>) -> Self {
+        Self(directory.into())
     }
 
     /// The regular file at `path` inside the root.
@@ -114,7 +115,7 @@ mod tests {
         symlink("../../../../secret", root.join("etc/relative")).unwrap();
         symlink(outside.path().join("secret"), root.join("etc/full")).unwrap();
 
-        let opened = Root::open(&root).unwrap();
+        let opened = Root::of(File::open(&root).unwrap());
         for (path, expected) in [
             ("/etc/own", Some("own")),
             ("/absolute", Some("own")),

@@ -1,6 +1,7 @@
 //! Go's own table (`.gopclntab`), which survives stripping: names, files, lines and inlined calls (Go 1.16 and later; inlined
 //! calls from 1.18 on).
 //!
+//! Without section headers the table is searched in all segments.
 //! Only places are kept; each batch reads the table in the mapped file.
 
 mod module_data;
@@ -8,10 +9,11 @@ mod table;
 
 use std::ops::Range;
 
-use object::{Object, ObjectSection, ObjectSegment};
+use object::{Object, ObjectSection};
 
+use crate::elf::Segments;
 use crate::frame::Frame;
-use crate::limits::{Deadline, MAX_INLINED, TimeUp};
+use crate::limits::{Deadline, MAX_GO_SEARCH, MAX_INLINED, TimeUp};
 use crate::statistics::{Counters, Failure};
 use crate::text::Texts;
 use table::{Table, Version};
@@ -28,35 +30,20 @@ pub(crate) struct GoTable {
     segments: Segments,
 }
 
-/// Which addresses are at which place in the file.
-#[derive(Debug)]
-pub(crate) struct Segments(Vec<(Range<u64>, usize)>);
-
-impl Segments {
-    fn of(file: &object::File<'_>) -> Self {
-        Self(
-            file.segments()
-                .filter_map(|segment| {
-                    let (offset, size) = segment.file_range();
-                    let start = segment.address();
-                    Some((start..start.checked_add(size)?, usize::try_from(offset).ok()?))
-                })
-                .collect(),
-        )
-    }
-
-    /// The file's bytes from `address` to the end of its segment.
-    pub(crate) fn bytes<'a>(&self, image: &'a [u8], address: u64) -> Option<&'a [u8]> {
-        let (range, offset) = self.0.iter().find(|(range, _)| range.contains(&address))?;
-        let from = offset.checked_add((address - range.start) as usize)?;
-        let to = offset.checked_add((range.end - range.start) as usize)?.min(image.len());
-        image.get(from..to)
-    }
-}
-
 /// Sections that the table lives in: its own, or with all other relocated data (position-independent executables linked by
 /// the system's linker).
 const SECTIONS: [&str; 3] = [".gopclntab", ".data.rel.ro.gopclntab", ".data.rel.ro"];
+
+/// Address and place in the file of the sections that the table may be in.
+fn sections(file: &object::File<'_>) -> Vec<(u64, Range<usize>)> {
+    let place = |name: &&str| {
+        let section = file.section_by_name(name)?;
+        let (offset, size) = section.file_range()?;
+        let (offset, size) = (usize::try_from(offset).ok()?, usize::try_from(size).ok()?);
+        Some((section.address(), offset..offset.checked_add(size)?))
+    };
+    SECTIONS.iter().filter_map(place).collect()
+}
 
 impl GoTable {
     /// The table in `file`, whose bytes are `image`; `None` if it is no Go program.
@@ -66,22 +53,22 @@ impl GoTable {
         deadline: &Deadline,
         counters: &Counters,
     ) -> Result<Option<Self>, TimeUp> {
-        if file.section_by_name(".gopclntab").is_none() && file.section_by_name(".go.buildinfo").is_none() {
+        let headerless = file.sections().next().is_none();
+        let is_go = |name| file.section_by_name(name).is_some();
+        if !headerless && !is_go(".gopclntab") && !is_go(".go.buildinfo") {
             return Ok(None);
         }
-        for name in SECTIONS {
-            let Some(section) = file.section_by_name(name) else { continue };
-            let Some((offset, size)) = section.file_range() else { continue };
-            let (Ok(offset), Ok(size)) = (usize::try_from(offset), usize::try_from(size)) else { continue };
-            let Some(bytes) = offset.checked_add(size).and_then(|end| image.get(offset..end)) else { continue };
+        let segments = Segments::of(file);
+        let places = if headerless { segments.places(MAX_GO_SEARCH) } else { sections(file) };
+        for (address, place) in places {
+            let Some(bytes) = image.get(place.clone()) else { continue };
             let Some(begin) = table::find_header(bytes, deadline)? else { continue };
             let table = Table::parse(&bytes[begin..]);
-            let segments = Segments::of(file);
-            let address = section.address() + begin as u64;
+            let address = address.wrapping_add(begin as u64);
             let found = table.as_ref().and_then(|table| module_data::find(file, image, &segments, table, address));
             return Ok(match (table, found) {
                 (Some(table), Some(found)) => Some(Self {
-                    section: offset + begin..offset + size,
+                    section: place.start + begin..place.end,
                     version: table.version,
                     text: found.text,
                     function_data: found.function_data,

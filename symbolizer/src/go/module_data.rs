@@ -6,13 +6,16 @@
 //! data moved once: both places are tried, and the trees found there must make sense.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use object::elf as constants;
-use object::read::elf::{ElfFile64, FileHeader, Rela, SectionHeader};
+use object::read::elf::{FileHeader, Rela, SectionHeader};
 use object::{Object, ObjectSection, SectionFlags, SectionKind};
 
-use super::Segments;
 use super::table::{Table, Version};
+use crate::dynamic::{elf64, relocations};
+use crate::elf::Segments;
+use crate::limits::MAX_GO_SEARCH;
 
 /// What was found.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(crate) fn find(
     table: &Table<'_>,
     header: u64,
 ) -> Option<Found> {
-    let candidate = plain(file, image, table, header).or_else(|| relocated(image, table, header));
+    let candidate = plain(file, image, segments, table, header).or_else(|| relocated(file, image, table, header));
     let Some(words) = candidate else {
         // Without the structure, the text section's start is right for all but programs with C code.
         let text = file.section_by_name(".text")?.address();
@@ -71,13 +74,26 @@ fn agrees(table: &Table<'_>, words: &[u64; WORDS]) -> bool {
 }
 
 /// In a program at fixed addresses, the words are in the file.
-fn plain(file: &object::File<'_>, image: &[u8], table: &Table<'_>, header: u64) -> Option<[u64; WORDS]> {
-    for section in file.sections() {
+fn plain(
+    file: &object::File<'_>,
+    image: &[u8],
+    segments: &Segments,
+    table: &Table<'_>,
+    header: u64,
+) -> Option<[u64; WORDS]> {
+    let sections = file.sections().filter_map(|section| {
         let writable = constants::SHF_WRITE.0;
         let data = matches!(section.flags(), SectionFlags::Elf { sh_flags, .. } if sh_flags.0 & writable != 0)
             && section.kind() != SectionKind::UninitializedData;
-        let Some((offset, size)) = section.file_range().filter(|_| data) else { continue };
-        let Some(bytes) = image.get(offset as usize..).and_then(|bytes| bytes.get(..size as usize)) else { continue };
+        let (offset, size) = section.file_range().filter(|_| data)?;
+        Some(offset as usize..(offset as usize).checked_add(size as usize)?)
+    });
+    let mut places: Vec<Range<usize>> = sections.collect();
+    if file.sections().next().is_none() {
+        places = segments.places(MAX_GO_SEARCH).into_iter().map(|(_, place)| place).collect();
+    }
+    for place in places {
+        let Some(bytes) = image.get(place) else { continue };
         for at in (0..bytes.len().saturating_sub(WORDS * 8)).step_by(8) {
             if bytes[at..at + 8] != header.to_le_bytes() {
                 continue;
@@ -95,17 +111,21 @@ fn plain(file: &object::File<'_>, image: &[u8], table: &Table<'_>, header: u64) 
 }
 
 /// In a position-independent program, they are the addends of relocations.
-fn relocated(image: &[u8], table: &Table<'_>, header: u64) -> Option<[u64; WORDS]> {
-    let file = ElfFile64::<object::Endianness>::parse(image).ok()?;
-    let endian = file.endian();
-    let mips = file.elf_header().is_mips64el(endian);
+fn relocated(file: &object::File<'_>, image: &[u8], table: &Table<'_>, header: u64) -> Option<[u64; WORDS]> {
+    let elf = elf64(file)?;
+    let endian = elf.endian();
+    let mips = elf.elf_header().is_mips64el(endian);
+    let of_sections = elf.elf_section_table().iter().filter_map(|section| Some(section.rela(endian, image).ok()??.0));
+    let mut tables: Vec<_> = of_sections.collect();
+    if tables.is_empty() {
+        tables.push(relocations(file));
+    }
     let mut places = Vec::new();
     let mut addends: HashMap<u64, u64> = HashMap::new();
     // Twice over the relocations: first for the structures' places, then for the words in them.
     for pass in 0..2 {
-        for section in file.elf_section_table().iter() {
-            let Ok(Some((relocations, _))) = section.rela(endian, image) else { continue };
-            for relocation in relocations {
+        for relocations in &tables {
+            for relocation in *relocations {
                 if relocation.r_sym(endian, mips) != 0 {
                     continue;
                 }

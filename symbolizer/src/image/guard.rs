@@ -1,4 +1,4 @@
-//! Mappings that survive a truncated file.
+//! Mappings that survive a truncated file, for the whole agent: a process has one handler for SIGBUS.
 //!
 //! Reading a page that lies beyond the end of a mapped file raises SIGBUS. The handler installed here looks the address up in a
 //! fixed table of our own mappings; if it is in one, it puts a zero page there, marks the mapping as damaged and lets the read
@@ -23,28 +23,40 @@ struct Slot {
 static TABLE: [Slot; SLOTS] =
     [const { Slot { start: AtomicUsize::new(0), end: AtomicUsize::new(0), damaged: AtomicBool::new(false) } }; SLOTS];
 
+/// Pages that were replaced by zeros.
+static REPLACED: AtomicUsize = AtomicUsize::new(0);
+
 static PREVIOUS: OnceLock<Option<Previous>> = OnceLock::new();
 
 #[derive(Clone, Copy)]
 struct Previous(libc::sigaction);
 
-/// A read-only mapping of a whole file.
+/// How many pages of files that shrank were read as zeros, in all mappings.
+pub fn replaced_pages() -> usize {
+    REPLACED.load(Ordering::Relaxed)
+}
+
+/// A read-only mapping of a whole file. What lies beyond the end of one that shrinks reads as zeros.
 #[derive(Debug)]
-pub(crate) struct Guarded {
+pub struct GuardedMapping {
     map: memmap2::Mmap,
     slot: usize,
 }
 
-impl Guarded {
-    /// Maps the first `length` bytes of `file`.
-    pub(crate) fn map(file: &File, length: u64) -> io::Result<Self> {
+impl GuardedMapping {
+    /// Maps the first `length` bytes of `file`, at least one.
+    ///
+    /// # Errors
+    /// The kernel's, and one of its own if 1,024 mappings exist already.
+    pub fn map(file: &File, length: u64) -> io::Result<Self> {
         if PREVIOUS.get_or_init(install).is_none() {
             return Err(io::Error::other("no SIGBUS handler"));
         }
         let length = usize::try_from(length).map_err(io::Error::other)?;
+        // Private, since some FUSE files can't be mapped otherwise (FOPEN_DIRECT_IO).
         // SAFETY: the bytes are only ever read as plain bytes with bounds checks; see the module documentation for a file that
         // shrinks, and the parent's for one that changes.
-        let map = unsafe { memmap2::MmapOptions::new().len(length).map(file) }?;
+        let map = unsafe { memmap2::MmapOptions::new().len(length).map_copy_read_only(file) }?;
         let start = map.as_ptr() as usize;
         for (index, slot) in TABLE.iter().enumerate() {
             if slot.start.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -57,7 +69,8 @@ impl Guarded {
         Err(io::Error::other("too many mapped files"))
     }
 
-    pub(crate) fn damaged(&self) -> bool {
+    /// Whether a page turned out to lie beyond the file's end.
+    pub fn damaged(&self) -> bool {
         TABLE[self.slot].damaged.load(Ordering::Acquire)
     }
 
@@ -70,14 +83,14 @@ impl Guarded {
     }
 }
 
-impl Deref for Guarded {
+impl Deref for GuardedMapping {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         &self.map
     }
 }
 
-impl Drop for Guarded {
+impl Drop for GuardedMapping {
     fn drop(&mut self) {
         // Before the unmapping (fields are dropped after this): nobody reads through it any more.
         TABLE[self.slot].start.store(0, Ordering::Release);
@@ -124,6 +137,7 @@ extern "C" fn on_sigbus(signal: libc::c_int, information: *mut libc::siginfo_t, 
                 );
                 if fresh != libc::MAP_FAILED {
                     slot.damaged.store(true, Ordering::Release);
+                    REPLACED.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
             }
@@ -165,18 +179,18 @@ unsafe fn pass_on(signal: libc::c_int, information: *mut libc::siginfo_t, contex
 mod tests {
     use std::io::Write;
 
-    use super::Guarded;
+    use super::GuardedMapping;
 
     #[test]
     fn a_file_that_shrinks_reads_as_zeros_and_is_marked() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![7; 64 << 10]).unwrap();
-        let mapped = Guarded::map(&file, 64 << 10).unwrap();
+        let mapped = GuardedMapping::map(&file, 64 << 10).unwrap();
         assert_eq!((mapped[0], mapped[60 << 10], mapped.damaged()), (7, 7, false));
         file.set_len(4096).unwrap();
         assert_eq!((mapped[0], mapped[60 << 10], mapped.damaged()), (7, 0, true));
         drop(mapped);
-        let again = Guarded::map(&file, 4096).unwrap();
+        let again = GuardedMapping::map(&file, 4096).unwrap();
         assert!(!again.damaged());
     }
 }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use crate::executable::Content;
 use crate::limits::MAX_READ;
 
+pub use guard::{GuardedMapping, replaced_pages};
+
 /// Why a file's bytes can't be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImageError {
@@ -30,7 +32,7 @@ pub(crate) enum ImageError {
 /// The bytes of a file, mapped or in memory.
 #[derive(Debug)]
 pub(crate) enum Image {
-    Mapped(guard::Guarded),
+    Mapped(GuardedMapping),
     Memory(Arc<[u8]>),
 }
 
@@ -52,7 +54,7 @@ impl Image {
         if metadata.len() == 0 {
             return Ok(Self::Memory(Arc::from([].as_slice())));
         }
-        match guard::Guarded::map(file, metadata.len()) {
+        match GuardedMapping::map(file, metadata.len()) {
             Ok(mapped) => Ok(Self::Mapped(mapped)),
             Err(_) if metadata.len() <= MAX_READ => {
                 let mut bytes = vec![0; metadata.len() as usize];

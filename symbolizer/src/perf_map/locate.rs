@@ -3,10 +3,11 @@
 //! Anybody may put a file into `/tmp`: only a regular file that belongs to the process's user or to root is believed, the last
 //! component is never a link, and no link on the way leads out of the process's root.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::debug_file::{Open, Root};
 
@@ -34,7 +35,7 @@ pub enum LocateError {
 }
 
 /// What `/proc/PID/status` says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Status {
     /// The pid in the innermost namespace.
     inner_pid: u32,
@@ -63,29 +64,66 @@ pub struct PerfMapFile {
     pub inode: u64,
 }
 
-/// Opens the perf map of process `pid`; `proc_root` is `/proc`, or where the host's is mounted.
+/// Where a process looks for its perf map, and whose it must be. Known once, it serves after the process has ended.
+#[derive(Clone, Debug)]
+pub struct Place {
+    root: Arc<File>,
+    status: Status,
+}
+
+impl Place {
+    /// Of the live process `pid`; `proc_root` is `/proc`, or where the host's is mounted.
+    ///
+    /// # Errors
+    /// [`LocateError::Status`] if it is gone, [`LocateError::Absent`] if its root can't be opened.
+    pub fn of(proc_root: &Path, pid: u32) -> Result<Place, LocateError> {
+        let status = status_of(proc_root, pid)?;
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let root = OpenOptions::new().read(true).custom_flags(flags).open(proc_root.join(format!("{pid}/root")));
+        Ok(Place { root: root.map_err(|_| LocateError::Absent)?.into(), status })
+    }
+
+    /// The same for a process whose root is open already: opening it may wait for a server that does not answer.
+    ///
+    /// # Errors
+    /// [`LocateError::Status`] if the process is gone.
+    pub fn below(root: Arc<File>, proc_root: &Path, pid: u32) -> Result<Place, LocateError> {
+        Ok(Place { root, status: status_of(proc_root, pid)? })
+    }
+
+    /// Opens the perf map.
+    ///
+    /// # Errors
+    /// See [`LocateError`]; [`LocateError::Absent`] is the normal case.
+    pub fn open(&self, max_bytes: u64) -> Result<PerfMapFile, LocateError> {
+        let path = PathBuf::from(format!("/tmp/perf-{}.map", self.status.inner_pid));
+        let file = match Root::of(Arc::clone(&self.root)).file_without_final_link(&path) {
+            Open::Found(file) => file,
+            Open::Absent => return Err(LocateError::Absent),
+            Open::Unsupported => return Err(LocateError::Unsupported),
+        };
+        let metadata = file.metadata()?;
+        if metadata.uid() != self.status.user && metadata.uid() != 0 {
+            return Err(LocateError::Owner(metadata.uid()));
+        }
+        if metadata.len() > max_bytes {
+            return Err(LocateError::TooLarge(metadata.len()));
+        }
+        Ok(PerfMapFile { file, path, size: metadata.len(), inode: metadata.ino() })
+    }
+}
+
+fn status_of(proc_root: &Path, pid: u32) -> Result<Status, LocateError> {
+    let text = std::fs::read_to_string(proc_root.join(format!("{pid}/status")));
+    parse_status(&text.map_err(|_| LocateError::Status(pid))?).ok_or(LocateError::Status(pid))
+}
+
+/// Opens the perf map of the live process `pid`.
 ///
 /// # Errors
 /// See [`LocateError`]; [`LocateError::Absent`] is the normal case.
 pub fn open(proc_root: &Path, pid: u32, max_bytes: u64) -> Result<PerfMapFile, LocateError> {
-    let directory = proc_root.join(pid.to_string());
-    let text = std::fs::read_to_string(directory.join("status")).map_err(|_| LocateError::Status(pid))?;
-    let status = parse_status(&text).ok_or(LocateError::Status(pid))?;
-    let root = Root::open(&directory.join("root")).map_err(|_| LocateError::Absent)?;
-    let path = PathBuf::from(format!("/tmp/perf-{}.map", status.inner_pid));
-    let file = match root.file_without_final_link(&path) {
-        Open::Found(file) => file,
-        Open::Absent => return Err(LocateError::Absent),
-        Open::Unsupported => return Err(LocateError::Unsupported),
-    };
-    let metadata = file.metadata()?;
-    if metadata.uid() != status.user && metadata.uid() != 0 {
-        return Err(LocateError::Owner(metadata.uid()));
-    }
-    if metadata.len() > max_bytes {
-        return Err(LocateError::TooLarge(metadata.len()));
-    }
-    Ok(PerfMapFile { file, path, size: metadata.len(), inode: metadata.ino() })
+    Place::of(proc_root, pid)?.open(max_bytes)
 }
 
 impl PerfMapFile {
@@ -134,6 +172,17 @@ mod tests {
         assert_eq!((file.size, file.read().unwrap()), (8, b"10 10 f\n".to_vec()));
         assert!(matches!(open(proc_root.path(), 700, 7), Err(LocateError::TooLarge(8))));
         assert!(matches!(open(proc_root.path(), 701, 100), Err(LocateError::Status(701))));
+    }
+
+    #[test]
+    fn a_place_that_is_known_serves_when_the_process_has_ended() {
+        let (proc_root, root) = process(12);
+        std::fs::write(root.join("tmp/perf-12.map"), "10 10 f\n").unwrap();
+        let place = Place::of(proc_root.path(), 700).unwrap();
+        std::fs::rename(&root, proc_root.path().join("elsewhere")).unwrap();
+        std::fs::remove_dir_all(proc_root.path().join("700")).unwrap();
+        assert!(matches!(open(proc_root.path(), 700, 100), Err(LocateError::Status(700))));
+        assert_eq!(place.open(100).unwrap().read().unwrap(), b"10 10 f\n");
     }
 
     #[test]
