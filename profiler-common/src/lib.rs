@@ -46,7 +46,7 @@ pub mod record_flags {
 pub struct RecordHeader {
     /// CLOCK_MONOTONIC at the start of the program, ns.
     pub time_ns: u64,
-    /// cgroup v2 id of the task (`bpf_get_current_cgroup_id`, ≥ 4.18), 0 if unknown.
+    /// Id of the task's cgroup in the hierarchy that the agent chose: its directory's inode number; 0 if unknown.
     pub cgroup_id: u64,
     /// The thread's name, NUL padded.
     pub comm: [u8; 16],
@@ -87,7 +87,7 @@ pub const MAX_RECORD_BYTES: usize =
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessEntry {
-    /// Word address of the process table's root.
+    /// Word address of the process table's root, or [`ProcessEntry::UNWANTED`].
     pub table: u32,
     /// Counts up with each table ever published.
     pub generation: u32,
@@ -98,22 +98,19 @@ pub struct ProcessEntry {
 }
 const _: () = assert!(size_of::<ProcessEntry>() == 16);
 
+impl ProcessEntry {
+    /// Instead of a table: nothing of this process is wanted. Its hits count as filtered, and nothing is written. Word
+    /// addresses have 26 bits, so no table lies there.
+    pub const UNWANTED: u32 = u32::MAX;
+}
+
 /// Largest cache tag: what a 64-bit key has left beside the address.
 pub const MAX_CACHE_TAG: u32 = (1 << (64 - unwind::walk::CACHE_ADDRESS_BITS)) - 1;
 
 /// Slots of the rule cache of one CPU. 16 bytes each: 32 KiB, the most that a per-CPU value may have.
 pub const CACHE_SLOTS: usize = 2048;
 
-/// One slot of the rule cache.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheSlot {
-    /// Tag and address, 0 = empty.
-    pub key: u64,
-    /// A packed rule.
-    pub rule: u64,
-}
-const _: () = assert!(size_of::<CacheSlot>() * CACHE_SLOTS == 32 << 10);
+const _: () = assert!(size_of::<unwind::walk::CacheSlot>() * CACHE_SLOTS == 32 << 10);
 
 /// Per-CPU counters of the programs, by index in their array.
 #[repr(u32)]
@@ -125,7 +122,7 @@ pub enum Counter {
     Idle = 1,
     /// Hits in the profiler's own process.
     Own = 2,
-    /// Hits outside the pids or cgroup asked for.
+    /// Hits outside the pids or cgroups asked for, and in processes that are marked as unwanted.
     Filtered = 3,
     /// Records written to the ring.
     Recorded = 4,
@@ -141,16 +138,18 @@ pub enum Counter {
     ExitHook = 9,
     /// A CPU's scratch memory could not be had: the hit is lost.
     NoScratch = 10,
+    /// Entries of unwanted processes removed because a thread of theirs got another name.
+    RenameHook = 11,
 }
 
 /// Number of counters.
-pub const COUNTERS: usize = 11;
+pub const COUNTERS: usize = 12;
 
 /// Bits of the global `FILTER`: what the programs leave out.
 pub mod filter {
-    /// Only pids in the map `FILTER_PIDS`.
+    /// Only pids that the map `FILTER_PIDS` allows.
     pub const PIDS: u32 = 1;
-    /// Only tasks whose cgroup is in the map `FILTER_CGROUPS`.
+    /// Only tasks whose cgroup the map `FILTER_CGROUPS` allows.
     pub const CGROUPS: u32 = 2;
     /// No kernel frames, and no samples that hit kernel mode.
     pub const USER_ONLY: u32 = 4;
@@ -160,4 +159,15 @@ pub mod filter {
     pub const COPY_ALL: u32 = 16;
     /// Count hits of pids in the map `HITS_BY_PID`: for tests that must know what a process was due.
     pub const COUNT_PIDS: u32 = 32;
+    /// Not the pids that the map `FILTER_PIDS` denies.
+    pub const PIDS_DENIED: u32 = 64;
+    /// Not the tasks whose cgroup the map `FILTER_CGROUPS` denies.
+    pub const CGROUPS_DENIED: u32 = 128;
+
+    /// Value in both maps: let through.
+    pub const ALLOWED: u32 = 1;
+    /// Value in both maps: left out.
+    pub const DENIED: u32 = 0;
+    /// Entries that each of the maps has room for: about 80 bytes of kernel memory each, taken at once.
+    pub const MAX_LISTED: usize = 8192;
 }

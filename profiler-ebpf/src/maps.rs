@@ -7,10 +7,13 @@ use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, ProgramArray, RingBuf},
     macros::btf_map,
 };
-use profiler_common::{CACHE_SLOTS, COUNTERS, Counter, ProcessEntry};
-use unwind::slab::{SEGMENT_WORDS, Segment, Slab};
+use profiler_common::{CACHE_SLOTS, COUNTERS, Counter, ProcessEntry, filter};
+use unwind::{
+    slab::{SEGMENT_WORDS, Segment, Slab},
+    walk::CacheSlot,
+};
 
-use crate::sample::Scratch;
+use crate::scratch::Scratch;
 
 /// `BPF_F_MMAPABLE`: the agent writes rows with plain stores.
 const MMAPABLE: usize = 1 << 10;
@@ -28,9 +31,9 @@ pub(crate) static PROCESSES: HashMap<u32, ProcessEntry, 8192> = HashMap::new();
 #[btf_map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
-/// The rule cache: `CACHE_SLOTS` slots of (key, rule).
+/// The rule cache.
 #[btf_map]
-pub(crate) static RULES: PerCpuArray<[u64; CACHE_SLOTS * 2], 1> = PerCpuArray::new();
+pub(crate) static RULES: PerCpuArray<[CacheSlot; CACHE_SLOTS], 1> = PerCpuArray::new();
 
 /// `profiler_common::Counter`.
 #[btf_map]
@@ -44,13 +47,13 @@ pub(crate) static PROGRAMS: ProgramArray<2> = ProgramArray::new();
 #[btf_map]
 pub(crate) static RECORDS: RingBuf<[u8; 0], { 1 << 20 }> = RingBuf::new();
 
-/// Pids that `filter::PIDS` lets through.
+/// `filter::ALLOWED` or `filter::DENIED` by pid.
 #[btf_map]
-pub(crate) static FILTER_PIDS: HashMap<u32, u32, 4096> = HashMap::new();
+pub(crate) static FILTER_PIDS: HashMap<u32, u32, { filter::MAX_LISTED }> = HashMap::new();
 
-/// cgroup ids that `filter::CGROUPS` lets through.
+/// The same by cgroup id.
 #[btf_map]
-pub(crate) static FILTER_CGROUPS: HashMap<u64, u32, 4096> = HashMap::new();
+pub(crate) static FILTER_CGROUPS: HashMap<u64, u32, { filter::MAX_LISTED }> = HashMap::new();
 
 /// Timer hits by pid, when `filter::COUNT_PIDS` asks for them.
 #[btf_map]
@@ -75,6 +78,21 @@ static TASK_STACK_OFFSET: u32 = 0;
 /// THREAD_SIZE − sizeof(struct pt_regs): where a task's saved registers lie in its kernel stack.
 #[unsafe(no_mangle)]
 static STACK_REGISTERS_OFFSET: u32 = 0;
+/// Offset of `task_struct.cgroups` where cgroup ids are of a v1 hierarchy; 0 = of v2.
+#[unsafe(no_mangle)]
+static TASK_CGROUPS_OFFSET: u32 = 0;
+/// Offset of that hierarchy's entry of `css_set.subsys`.
+#[unsafe(no_mangle)]
+static CSS_SET_SUBSYSTEM_OFFSET: u32 = 0;
+/// Offset of `cgroup_subsys_state.cgroup`.
+#[unsafe(no_mangle)]
+static CSS_CGROUP_OFFSET: u32 = 0;
+/// Offset of `cgroup.kn`.
+#[unsafe(no_mangle)]
+static CGROUP_KN_OFFSET: u32 = 0;
+/// Offset of `kernfs_node.id`.
+#[unsafe(no_mangle)]
+static KERNFS_ID_OFFSET: u32 = 0;
 /// Stack copies per CPU and second.
 #[unsafe(no_mangle)]
 static COPIES_PER_SECOND: u32 = 0;
@@ -92,11 +110,16 @@ macro_rules! global {
         }
     };
 }
-global!(filter, FILTER);
+global!(filter_bits, FILTER);
 global!(own_pid, OWN_PID);
 global!(have_task_pt_regs, HAVE_TASK_PT_REGS);
 global!(task_stack_offset, TASK_STACK_OFFSET);
 global!(stack_registers_offset, STACK_REGISTERS_OFFSET);
+global!(task_cgroups_offset, TASK_CGROUPS_OFFSET);
+global!(css_set_subsystem_offset, CSS_SET_SUBSYSTEM_OFFSET);
+global!(css_cgroup_offset, CSS_CGROUP_OFFSET);
+global!(cgroup_kn_offset, CGROUP_KN_OFFSET);
+global!(kernfs_id_offset, KERNFS_ID_OFFSET);
 global!(copies_per_second, COPIES_PER_SECOND);
 global!(use_cache, USE_CACHE);
 

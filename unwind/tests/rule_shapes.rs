@@ -312,6 +312,34 @@ fn plt_sections_without_unwind_information_are_known_by_name_and_bytes() {
 }
 
 #[test]
+fn start_files_are_known_by_their_sections_names_and_first_and_last_instructions() {
+    let body = [0x48, 0x8b, 5, 1, 2, 3, 4, 0x48, 0x85, 0xc0, 0x74, 2, 0xff, 0xd0];
+    let (take, give) = ([0x48, 0x83, 0xec, 8], [0x48, 0x83, 0xc4, 8, 0xc3]);
+    let glibc = [&take[..], &body, &give].concat();
+    let endbr = [&[0xf3, 0x0f, 0x1e, 0xfa][..], &take, &give].concat();
+    let musl = [&[0x50][..], &body, &[0x58, 0xc3]].concat();
+    let mixed = [&[0x50][..], &body, &give].concat();
+    let cut = [&take[..], &give[1..]].concat();
+    let expected = |taken: u64, size: usize| {
+        let given = size as u64 - 1;
+        vec![(0, sp(8, 0, 0, 0)), (taken, sp(16, 0, 0, 0)), (given, sp(8, 0, 0, 0)), (given + 1, RowRule::GAP)]
+    };
+    for (name, bytes, expected) in [
+        (".init", &glibc, expected(4, glibc.len())),
+        (".fini", &endbr, expected(8, endbr.len())),
+        (".init", &musl, expected(1, musl.len())),
+        (".fini", &mixed, vec![]),
+        (".fini", &cut, vec![]),
+        (".init", &Vec::from(give), vec![]),
+        (".text", &glibc, vec![]),
+    ] {
+        let rows = build(&[Section { name, address: TEXT, bytes, executable: true }], 0);
+        let rows: Vec<_> = rows.iter().map(|row| (row.address - TEXT, row.rule)).collect();
+        assert_eq!(rows, expected, "{name} {bytes:x?}");
+    }
+}
+
+#[test]
 fn debug_frame_fills_what_eh_frame_leaves() {
     // A CIE of version 4 with 8-byte addresses, and two FDEs at section offset 0.
     let mut debug_frame: Vec<u8> = Vec::new();

@@ -1,4 +1,4 @@
-//! Code without unwind information whose rule is known all the same: entries, signal trampolines, PLT sections.
+//! Code without unwind information whose rule is known all the same: entries, signal trampolines, PLT sections, `.init`, `.fini`.
 //!
 //! C libraries without call-frame information (musl), linkers that write none for their PLT (lld), and assembler. Only gaps
 //! are filled: what `.eh_frame` and `.gopclntab` say always wins. `.debug_frame` does not win over patterns: musl's build
@@ -22,8 +22,8 @@ const ENTRY_SYMBOLS: [&[u8]; 5] = [b"_start", b"clone", b"__clone", b"clone3", b
 pub(crate) enum Source {
     /// Code recognised by its bytes: signal trampolines and musl's `__clone`.
     Patterns,
-    /// PLT sections, by their names.
-    PltSections,
+    /// PLT sections, `.init` and `.fini`, by their names.
+    NamedSections,
     /// The entry point, and functions of known names.
     Entries,
 }
@@ -42,7 +42,7 @@ pub(crate) fn fill_known(
     let mut known = Known { functions: &mut functions, code, limits, rows: 0 };
     match source {
         Source::Patterns => patterns(&rows, elf, &mut known, rules, stats)?,
-        Source::PltSections => plt_sections(elf, &mut known, rules)?,
+        Source::NamedSections => named_sections(elf, &mut known, rules)?,
         Source::Entries => entries(&rows, elf, &mut known, stats)?,
     }
     stats.rows_from_knowledge += known.rows;
@@ -74,8 +74,25 @@ impl Known<'_> {
 /// Bytes of a PLT entry, and of the header before the entries.
 const PLT_ENTRY: u64 = 16;
 
-fn plt_sections(elf: &Elf<'_>, known: &mut Known<'_>, rules: &mut Interner) -> Result<(), BuildError> {
+/// Where `.init` and `.fini` have taken their 8 bytes of stack, and where they have given them back (the `ret`), as offsets. What lies
+/// between was put there by the compiler's start files: calls, which leave the stack as it was.
+fn start_file_frame(bytes: &[u8]) -> Option<(u64, u64)> {
+    const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+    // sub $8, %rsp; … add $8, %rsp; ret (glibc), and push %rax; … pop %rax; ret (musl).
+    const FRAMES: [(&[u8], &[u8]); 2] =
+        [(&[0x48, 0x83, 0xec, 8], &[0x48, 0x83, 0xc4, 8, 0xc3]), (&[0x50], &[0x58, 0xc3])];
+    let body = bytes.strip_prefix(&ENDBR64).unwrap_or(bytes);
+    let (take, _) = FRAMES
+        .into_iter()
+        .find(|(take, give)| body.len() >= take.len() + give.len() && body.starts_with(take) && body.ends_with(give))?;
+    let taken = bytes.len() - body.len() + take.len();
+    let given = bytes.len() - 1;
+    Some((taken as u64, given as u64))
+}
+
+fn named_sections(elf: &Elf<'_>, known: &mut Known<'_>, rules: &mut Interner) -> Result<(), BuildError> {
     let mut frame = |offset| rules.packed(PackedRule::frame(Kind::Sp, offset, 0, 0, 0));
+    // Also: in .init and .fini, 8 bytes of stack taken.
     let (at_call, index_pushed, both_pushed) = (frame(8), frame(16), frame(24));
     for section in elf.sections() {
         let (start, end) = (section.address, section.address.saturating_add(section.size));
@@ -104,6 +121,11 @@ fn plt_sections(elf: &Elf<'_>, known: &mut Known<'_>, rules: &mut Interner) -> R
                 // The threshold counts from a multiple of 16.
                 if let Some(rule) = rule.filter(|rule| *rule == at_call || start.is_multiple_of(PLT_ENTRY)) {
                     known.add(&[(entries, rule)], end)?;
+                }
+            }
+            b".init" | b".fini" => {
+                if let Some((taken, given)) = start_file_frame(bytes) {
+                    known.add(&[(start, at_call), (start + taken, index_pushed), (start + given, at_call)], end)?;
                 }
             }
             _ => {}

@@ -92,7 +92,7 @@ pub fn rows_of_elf(data: &[u8], limits: &Limits) -> Result<ElfRows, BuildError> 
         true => rows,
         false => fill(rows, debug_frame(&elf, &code, &mut rules, limits, &mut stats)?),
     };
-    let rows = known(rows, Source::PltSections, &mut rules, &mut stats)?;
+    let rows = known(rows, Source::NamedSections, &mut rules, &mut stats)?;
     let rows = known(rows, Source::Entries, &mut rules, &mut stats)?;
     if rows.len() > limits.rows {
         return Err(BuildError::TooManyRows { limit: limits.rows });
