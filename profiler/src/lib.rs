@@ -1,12 +1,14 @@
 //! Everflame as a library; `main.rs` is a thin rim around it.
+//!
+//! Here is what makes a product of the engine: whose samples are, where they go, and the command line.
 
+pub mod agent;
 pub mod cli;
-pub mod engine;
-pub mod ledger;
-pub mod output;
-pub mod page;
-pub mod process;
-pub mod profile;
-pub mod report;
-pub mod sampler;
-pub mod tables;
+pub mod doctor;
+pub mod export;
+pub mod identity;
+pub mod serve;
+
+pub use profiles::{ledger, output, page, profile, report};
+pub use sampling::{engine, naming, process, sampler, tables};
+pub use store;

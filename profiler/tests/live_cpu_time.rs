@@ -13,6 +13,7 @@ use std::process::Command;
 use fixtures::{Flavour, build_or_skip};
 use live::{Recorded, Running};
 use profiler::engine::Options;
+use profiler::sampler::hierarchy::CgroupHierarchy;
 use profiler_common::filter;
 
 /// A cgroup that is removed when this goes, with the mount of the hierarchy where there was none.
@@ -88,15 +89,22 @@ fn check(name: &str, arguments: &[&str]) {
     let Some(cgroup) = Cgroup::new(name) else { return };
     let running = Running::start(Command::new(&file).args(arguments));
     cgroup.add(running.pid());
-    let options =
-        Options { frequency_hz: 999, filter: filter::CGROUPS, cgroups: vec![cgroup.id()], ..Options::default() };
+    // What it was charged stands in version 2, whichever hierarchy containers are in.
+    let version_2 = CgroupHierarchy { controller: None, mount: cgroup.folder.clone(), has_perf_records: false };
+    let options = Options {
+        frequency_hz: 999,
+        filter: filter::CGROUPS,
+        cgroups: vec![cgroup.id()],
+        cgroup_hierarchy: Some(version_2),
+        ..Options::default()
+    };
     let Some(mut engine) = live::engine(options) else { return };
     let before = cgroup.usage_ns();
     live::record_while(&mut engine, live::seconds(5, 60), |_| true);
     let after = cgroup.usage_ns();
     let recorded = Recorded::new(engine);
     drop(running);
-    let batch = &recorded.recording.batch;
+    let batch = &recorded.recording.interval.batch;
     let samples = batch.samples.len() as u64;
     let charged = after - before;
     let sampled: u64 = batch.samples.iter().map(|sample| sample.weight_ns).sum();

@@ -91,7 +91,7 @@ fn processes_of_ten_milliseconds_come_out_whole_and_named() {
 
 fn report(recorded: &Recorded, pids: &HashMap<u32, bool>, hits: &HashMap<u32, u64>) {
     let mut by_pid: HashMap<u32, Vec<Seen>> = HashMap::new();
-    let batch = &recorded.recording.batch;
+    let batch = &recorded.recording.interval.batch;
     for sample in &batch.samples {
         let pid = batch.processes[sample.process.0 as usize].pid;
         if pids.contains_key(&pid) {
@@ -137,7 +137,7 @@ fn report(recorded: &Recorded, pids: &HashMap<u32, bool>, hits: &HashMap<u32, u6
         counters.finished_from_copy,
         counters.copy_missing,
         counters.copies_lost,
-        recorded.recording.executables.counters
+        recorded.recording.executable_counters
     );
     assert!(all_hits as usize > pids.len(), "too few hits to say anything: {all_hits}");
     let wanted = if live::long() { WANTED } else { WANTED_OF_A_SHORT_RUN };

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// A continuous whole-node CPU profiler for Linux: no instrumentation, no restart, no language flag.
+use super::agent_args::Agent;
+
+/// A continuous whole-node CPU profiler for Linux: no instrumentation, no restart, no language flag. Without a command it profiles
+/// this machine and serves a page that shows it (`live`).
 #[derive(Debug, Parser)]
 #[command(name = "everflame", version, about, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -16,12 +19,33 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Profile this machine, keep a history, and show it on a page at http://127.0.0.1:7654. This is what `everflame` alone does.
+    #[command(
+        mut_arg("page", |page| page.default_value("127.0.0.1:7654")),
+        mut_arg("listen", |listen| listen.default_value("off")),
+        mut_arg("log_level", |level| level.default_value("warn"))
+    )]
+    Live(Agent),
     /// Profile every CPU for a while (or while a command runs), then write the profile and print what was hot.
     Record(Record),
+    /// Run for good: profile every CPU, find out whose each sample is, and deliver profiles.
+    Agent(Agent),
+    /// Print the settings that the agent would run with, and where each comes from.
+    Config(Agent),
+    /// Check this machine, the API server and the sinks as the agent would meet them. Exit code 1 if something fails.
+    Doctor(Doctor),
     /// Print the hottest functions of a pprof file.
     Top(Top),
     /// Write a pprof file in another form.
     Convert(Convert),
+    /// Say what a pprof file holds: what was measured, how, and the hottest functions.
+    Report(Report),
+    /// Compare two pprof files, function by function.
+    Diff(Diff),
+    /// Print the completions for a shell.
+    Completions(Completions),
+    /// Print the manual page of everflame, or of one of its commands.
+    Man(Man),
 }
 
 /// `everflame record`.
@@ -78,6 +102,20 @@ pub struct Record {
     pub command: Vec<std::ffi::OsString>,
 }
 
+/// `everflame doctor`: the agent's words, so that it looks where the agent would.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The agent's settings.
+    #[command(flatten)]
+    pub agent: Agent,
+    /// Print JSON instead of lines.
+    #[arg(long)]
+    pub json: bool,
+    /// Record for 3 s and print the top causes of incomplete stacks, by executable.
+    #[arg(long)]
+    pub top: bool,
+}
+
 /// `everflame top`.
 #[derive(Debug, Args)]
 pub struct Top {
@@ -103,6 +141,55 @@ pub struct Convert {
     pub output: PathBuf,
 }
 
+/// `everflame report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// A pprof file, plain or gzipped; - for standard input.
+    pub file: PathBuf,
+    /// How many functions.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub rows: usize,
+    /// Which sample type, such as samples, cpu or inuse_space. Default: the file's own.
+    #[arg(long, value_name = "NAME")]
+    pub sample_type: Option<String>,
+    /// Print JSON instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `everflame diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The pprof file to compare with, plain or gzipped; - for standard input.
+    pub before: PathBuf,
+    /// The pprof file that is compared.
+    pub after: PathBuf,
+    /// How many functions.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub rows: usize,
+    /// Which sample type, such as samples, cpu or inuse_space. Default: the files' own.
+    #[arg(long, value_name = "NAME")]
+    pub sample_type: Option<String>,
+    /// Print JSON instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `everflame completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// For which shell: bash, zsh or fish.
+    #[arg(value_name = "SHELL", value_parser = ["bash", "zsh", "fish"])]
+    pub shell: String,
+}
+
+/// `everflame man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Of which command; without it of everflame.
+    pub command: Option<String>,
+}
+
 /// The help of `everflame record`, as README shows it: 100 columns, whatever the terminal.
 pub fn record_help() -> String {
     use clap::CommandFactory as _;
@@ -117,7 +204,7 @@ pub fn record_help() -> String {
 /// Longest duration, a day: the batch is held in memory.
 const MAX_DURATION_SECONDS: f64 = 86_400.0;
 
-fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     let split = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit {

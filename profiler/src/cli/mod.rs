@@ -1,14 +1,32 @@
 //! The command line: raw words in `args`, validated settings in each command, nothing below sees strings.
 
+mod agent;
+mod agent_args;
+mod agent_run;
 mod args;
 mod capabilities;
 mod cgroups;
+mod completions;
 mod convert;
+mod diff;
+mod doctor;
+mod expense;
+mod history;
+mod live;
+mod log;
+mod page;
+mod page_args;
+mod print;
 mod progress;
 mod record;
+mod report;
+mod settings;
+mod sink_words;
 mod stop;
 mod top;
 
+use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -17,7 +35,7 @@ pub use args::{Arguments, record_help};
 
 /// Runs the command that the words ask for; errors go to standard error, one sentence each.
 pub fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(words()) {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap prints help and version as "errors" that are none.
@@ -27,8 +45,16 @@ pub fn run() -> ExitCode {
     };
     let result = match arguments.command {
         args::Command::Record(words) => record::run(words),
+        args::Command::Live(_) => agent::run(agent_run::Shape::Live),
+        args::Command::Agent(_) => agent::run(agent_run::Shape::Agent),
+        args::Command::Config(_) => agent::print_settings(),
+        args::Command::Doctor(_) => doctor::run(),
         args::Command::Top(words) => top::run(&words),
         args::Command::Convert(words) => convert::run(&words),
+        args::Command::Report(words) => report::run(&words),
+        args::Command::Diff(words) => diff::run(&words),
+        args::Command::Completions(words) => completions::completions(&words),
+        args::Command::Man(words) => completions::man(&words),
     };
     match result {
         Ok(code) => code,
@@ -37,6 +63,30 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes to standard output. A closed pipe (`| head`) is the reader's choice.
+fn print(text: &[u8]) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text).and_then(|()| out.flush());
+    ExitCode::SUCCESS
+}
+
+/// The words of the command line; without a command they are `live`'s.
+fn words() -> Vec<OsString> {
+    complete(std::env::args_os().collect())
+}
+
+fn complete(mut words: Vec<OsString>) -> Vec<OsString> {
+    let asks_of_everything = ["-h", "--help", "-V", "--version"];
+    let has_none = match words.get(1).map(|word| word.to_string_lossy()) {
+        Some(word) => word.starts_with('-') && !asks_of_everything.contains(&&*word),
+        None => !words.is_empty(),
+    };
+    if has_none {
+        words.insert(1, "live".into());
+    }
+    words
 }
 
 /// An error with its causes, each said once: most errors here already quote the system's words.
@@ -55,7 +105,26 @@ fn sentence(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::sentence;
+    use std::ffi::OsString;
+
+    use super::{complete, sentence};
+
+    #[test]
+    fn without_a_command_everflame_is_live() {
+        for (given, expected) in [
+            (&["everflame"][..], &["everflame", "live"][..]),
+            (&["everflame", "--page", "x"], &["everflame", "live", "--page", "x"]),
+            (&["everflame", "-F", "49"], &["everflame", "live", "-F", "49"]),
+            (&["everflame", "--help"], &["everflame", "--help"]),
+            (&["everflame", "-V"], &["everflame", "-V"]),
+            (&["everflame", "record", "-d", "1s"], &["everflame", "record", "-d", "1s"]),
+            (&["everflame", "recrod"], &["everflame", "recrod"]),
+            (&[], &[]),
+        ] {
+            let given = given.iter().map(OsString::from).collect();
+            assert_eq!(complete(given), expected.iter().map(OsString::from).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn causes_that_were_quoted_are_not_said_again() {

@@ -1,24 +1,26 @@
 //! `everflame record`: the main job.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
+use std::io::IsTerminal as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use profiler_common::filter;
-use symbolizer::Symbolizer;
 
 use super::args::Record;
+use super::expense::Expense;
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::engine::{Engine, Options, Precedence, Recording, Target, naming};
+use crate::engine::{Engine, Group, Options, Precedence, Recording, Target, of_programs};
+use crate::naming::{Namer, unhurried};
 use crate::output;
 use crate::profile::pprof::{ProfileInfo, encode};
 use crate::report::summary::summary;
 use crate::report::thousands;
 use crate::report::top::{TopOptions, render};
+use crate::sampler::hierarchy::CgroupHierarchy;
 
 /// Without a command and a duration.
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
@@ -39,25 +41,27 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
     for path in &settings.outputs {
         output::prepare(path)?;
     }
-    raise_file_limit();
+    let before = raise_file_limit();
     let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
     let mut engine = Engine::new(settings.options.clone())?;
     engine.start()?;
-    let mut child = spawn(&settings.command)?;
+    let mut child = spawn(&settings.command, before)?;
     if let Some(child) = &child {
         engine.follow(child.id());
     }
-    let Watched { mut status, broken } = watch(&mut engine, &settings, child.as_mut(), &stop)?;
+    let Watched { mut status, broken, expense } = watch(&mut engine, &settings, child.as_mut(), &stop)?;
     let statistics = settings.statistics.then(|| statistics(&mut engine));
+    let programs = engine.program_counters().unwrap_or_default();
     let mut recording = engine.finish()?;
     let info = ProfileInfo {
         frequency_hz: settings.options.frequency_hz,
         cpus: recording.cpus,
         kernel_release: kernel_release(),
     };
-    let symbolizer = Symbolizer::new(naming::unhurried()).context("cannot start the symbolizer")?;
-    naming::name_locations(&mut recording, &symbolizer, &settings.options.proc_root);
-    let profile = encode(&recording.batch, &info)?;
+    let mut namer = Namer::new(unhurried(), &settings.options.proc_root).context("cannot start the symbolizer")?;
+    namer.name(&mut recording.interval);
+    let batch = &recording.interval.batch;
+    let profile = encode(batch, &info)?;
     let title = title(&settings);
     // Whatever can be written is written, also when one place fails.
     let mut failed = broken;
@@ -75,19 +79,24 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
     if !written.is_empty() {
         text += &format!("wrote {}\n", written.join(" and "));
     }
-    text += &summary(&recording.batch, &info);
+    text += &summary(batch, &info);
     text += "\n";
     let rows = TopOptions { rows: settings.rows, ..TopOptions::default() };
     text += &render(&profile, &rows)?;
     if let Some(verdicts) = statistics {
         text += &verdicts;
-        text += &recording_statistics(&recording);
+        text += &expense.text();
+        text += &recording_statistics(&recording, programs, namer.statistics().named());
     }
     say(&settings, &text);
     if status.is_none()
         && let Some(child) = &mut child
     {
         // Time was up, or Ctrl-C came, which the command got as well: the result is there, the exit code is not yet.
+        if stop.terminated() {
+            // SAFETY: no pointers. The child has not been waited for, so the pid is its own.
+            unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+        }
         eprintln!("everflame: waiting for the command to end (pid {})", child.id());
         status = Some(child.wait().context("cannot wait for the command")?);
     }
@@ -102,9 +111,7 @@ fn say(settings: &Settings, text: &str) {
     if settings.outputs.iter().any(|path| path == Path::new(output::STANDARD)) {
         eprint!("{text}");
     } else {
-        let mut out = std::io::stdout().lock();
-        // A closed pipe (`| head`) is the reader's choice.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        super::print::print(text);
     }
 }
 
@@ -136,19 +143,21 @@ fn settings(words: Record) -> anyhow::Result<Settings> {
     if words.count_pids {
         bits |= filter::COUNT_PIDS;
     }
-    let cgroups = match &words.cgroup {
+    let defaults = Options::default();
+    let (cgroup_hierarchy, cgroups) = match &words.cgroup {
         Some(path) => {
             bits |= filter::CGROUPS;
-            super::cgroups::ids_below(path)?
+            let chosen = super::cgroups::find(path, &CgroupHierarchy::mounted(&defaults.proc_root))?;
+            (Some(chosen.hierarchy), chosen.ids)
         }
-        None => Vec::new(),
+        None => (None, Vec::new()),
     };
-    let defaults = Options::default();
     let options = Options {
         frequency_hz: words.frequency,
         filter: bits,
         pids: words.pid,
         cgroups,
+        cgroup_hierarchy,
         target: Target::named(words.comm),
         include_self: words.include_self,
         unwind_bytes: words.unwind_memory << 20,
@@ -170,12 +179,21 @@ fn settings(words: Record) -> anyhow::Result<Settings> {
     Ok(Settings { options, duration, outputs, command: words.command, rows: words.top, statistics: words.statistics })
 }
 
-fn spawn(command: &[std::ffi::OsString]) -> anyhow::Result<Option<Child>> {
+/// The command gets back the limit of open files that we had: a program that closes every descriptor it may have would see the change.
+fn spawn(command: &[std::ffi::OsString], files: Option<libc::rlimit>) -> anyhow::Result<Option<Child>> {
     let Some((program, arguments)) = command.split_first() else { return Ok(None) };
-    let child = Command::new(program)
-        .args(arguments)
-        .spawn()
-        .with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    // SAFETY: setrlimit is async-signal-safe, and gets a valid limit.
+    unsafe {
+        command.pre_exec(move || {
+            if let Some(limit) = files {
+                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            }
+            Ok(())
+        });
+    }
+    let child = command.spawn().with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
     Ok(Some(child))
 }
 
@@ -190,7 +208,7 @@ fn watch(
     // The command runs already, and does not inherit it.
     let _precedence = Precedence::take();
     let progress = std::io::stderr().is_terminal().then(Progress::start);
-    let mut broken = false;
+    let (mut broken, mut expense) = (false, Expense::begin());
     let status = loop {
         let left = settings.duration.map(|duration| duration.saturating_sub(started.elapsed()));
         std::thread::sleep(left.map_or(engine.round(), |left| left.min(engine.round())));
@@ -200,6 +218,7 @@ fn watch(
             broken = true;
             break None;
         }
+        expense.look(engine.samples());
         if let Some(progress) = &progress {
             progress.say(format!(
                 "{:.1} s · {} CPUs · {} samples · {} processes · {} lost",
@@ -227,7 +246,7 @@ fn watch(
     if let Some(progress) = &progress {
         progress.end();
     }
-    Ok(Watched { status, broken })
+    Ok(Watched { status, broken, expense })
 }
 
 /// How a recording came to its end.
@@ -236,6 +255,8 @@ struct Watched {
     status: Option<ExitStatus>,
     /// Whether the engine could not go on.
     broken: bool,
+    /// What it cost until then.
+    expense: Expense,
 }
 
 /// A shell's convention: 128 + signal for a command that a signal ended.
@@ -252,20 +273,22 @@ fn title(settings: &Settings) -> String {
     settings.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-fn kernel_release() -> String {
+pub(super) fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-/// Each executable keeps a file open: take what the hard limit allows.
-fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+/// Each executable keeps a file open: take what the hard limit allows. Returns what it was.
+pub(super) fn raise_file_limit() -> Option<libc::rlimit> {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a valid rlimit.
     unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut before) != 0 {
+            return None;
         }
+        let most = libc::rlimit { rlim_cur: before.rlim_max, ..before };
+        libc::setrlimit(libc::RLIMIT_NOFILE, &most);
     }
+    Some(before)
 }
 
 fn statistics(engine: &mut Engine) -> String {
@@ -289,9 +312,12 @@ fn statistics(engine: &mut Engine) -> String {
     text
 }
 
-fn recording_statistics(recording: &Recording) -> String {
+fn recording_statistics(
+    recording: &Recording,
+    programs: [u64; profiler_common::COUNTERS],
+    names: Vec<(&'static str, u64)>,
+) -> String {
     let counters = &recording.counters;
-    let executables = &recording.executables.counters;
     let mut text = String::new();
     if let Some((mean, median, p99)) = counters.cost() {
         text += &format!("program time per sample: mean {mean} ns, median {median} ns, p99 {p99} ns\n");
@@ -303,46 +329,28 @@ fn recording_statistics(recording: &Recording) -> String {
         let share = counters.cache_hits as f64 / counters.kernel_walked_frames as f64;
         text += &format!("rule cache: {:.1} % of {} frames\n", share * 100.0, counters.kernel_walked_frames);
     }
-    text += &format!(
-        "copies: finished {} missing {} lost {} unclaimed {}; stale {} late {} side-band lost {} malformed {} throttled {}\n",
-        counters.finished_from_copy,
-        counters.copy_missing,
-        counters.copies_lost,
-        counters.copies_unclaimed,
-        counters.stale,
-        counters.late,
-        counters.side_band_lost,
-        counters.malformed_side_band,
-        counters.throttled,
-    );
-    text += &format!(
-        "verify: same {} different {} deeper than the copy {}\n",
-        counters.verified_same, counters.verified_different, counters.verified_cut
-    );
-    text += &format!(
-        "executables: rows {} unsupported {} built in {} ms; without rows {} not opened {} replaced {} not ELF {} too many {} refused {} evicted {}; pages of shrunk files {}\n",
-        executables.rows,
-        executables.unsupported_rows,
-        executables.build_ns / 1_000_000,
-        executables.without_rows,
-        executables.not_opened,
-        executables.replaced,
-        executables.not_elf,
-        executables.too_many,
-        executables.refused,
-        executables.evicted,
-        crate::process::mapped_file::replaced_pages(),
-    );
-    let (tables, processes) = (&recording.table_counters, &recording.process_counters);
-    text += &format!(
-        "tables: refused {} escape rules refused {} grace periods {}; processes: unknown {} too many {} mappings dropped {}\n",
-        tables.refused,
-        tables.escapes_refused,
-        tables.grace_periods,
-        processes.unknown,
-        processes.too_many,
-        processes.mappings_dropped,
-    );
-    text += &format!("kernel memory: {} KiB of maps and rings\n", recording.kernel_bytes >> 10);
-    text
+    let mut groups = vec![of_programs(&programs)];
+    groups.extend(recording.statistics());
+    groups.push(("names", names));
+    text + &counter_table(&groups)
+}
+
+/// A line for each part, with all of its counters: `tables: refused 0, escapes_refused 0, …`.
+fn counter_table(groups: &[Group]) -> String {
+    let line = |(part, counters): &Group| {
+        let counters: Vec<String> = counters.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        format!("{part}: {}\n", counters.join(", "))
+    };
+    groups.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counter_table;
+
+    #[test]
+    fn every_counter_is_on_its_parts_line() {
+        let groups = [("tables", vec![("refused", 1), ("grace_periods", 20)]), ("names", vec![("late", 0)])];
+        assert_eq!(counter_table(&groups), "tables: refused 1, grace_periods 20\nnames: late 0\n");
+    }
 }

@@ -14,6 +14,6 @@ pub(super) fn run(words: &Top) -> anyhow::Result<ExitCode> {
         by_process: !words.no_processes,
         ..TopOptions::default()
     };
-    print!("{}", render(&profile, &options)?);
+    super::print::print(&render(&profile, &options)?);
     Ok(ExitCode::SUCCESS)
 }

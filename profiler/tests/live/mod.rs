@@ -15,7 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fixtures::expected::{Expected, Verdict};
-use profiler::engine::{Engine, Options, Precedence, Recording, naming};
+use profiler::engine::{Engine, Options, Precedence, Recording};
+use profiler::naming::{Namer, unhurried};
 use profiler::profile::{LocationIndex, LocationKind, Sample};
 use profiler_common::filter;
 use unwind::end::{End, provenance};
@@ -74,6 +75,11 @@ impl Running {
     /// Starts a program that does not say anything.
     pub(crate) fn start_silent(command: &mut Command) -> Running {
         Running { child: command.stdout(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+    }
+
+    /// A program that runs already.
+    pub(crate) fn started(child: Child) -> Running {
+        Running { child }
     }
 
     /// A fixture with its arguments.
@@ -155,21 +161,20 @@ impl Recorded {
     /// Stops the engine and names everything.
     pub(crate) fn new(engine: Engine) -> Recorded {
         let mut recording = engine.finish().unwrap();
-        let symbolizer = symbolizer::Symbolizer::new(naming::unhurried()).unwrap();
-        naming::name_locations(&mut recording, &symbolizer, Path::new("/proc"));
+        Namer::new(unhurried(), Path::new("/proc")).unwrap().name(&mut recording.interval);
         Recorded { recording }
     }
 
     /// The samples of a process.
     pub(crate) fn samples(&self, pid: u32) -> Vec<Seen> {
-        let batch = &self.recording.batch;
+        let batch = &self.recording.interval.batch;
         let of_pid = |sample: &&Sample| batch.processes[sample.process.0 as usize].pid == pid;
         batch.samples.iter().filter(of_pid).map(|sample| self.seen(sample)).collect()
     }
 
     /// Every pid that has samples, with its name.
     pub(crate) fn pids(&self) -> BTreeMap<u32, String> {
-        let batch = &self.recording.batch;
+        let batch = &self.recording.interval.batch;
         let sampled: HashSet<u32> = batch.samples.iter().map(|sample| sample.process.0).collect();
         sampled
             .into_iter()
@@ -180,7 +185,7 @@ impl Recorded {
 
     /// One sample with its names.
     pub(crate) fn seen(&self, sample: &Sample) -> Seen {
-        let batch = &self.recording.batch;
+        let batch = &self.recording.interval.batch;
         let mut user = Vec::new();
         let mut kernel_frames = 0;
         for index in batch.stacks[sample.stack.0 as usize].locations.iter().rev() {
@@ -195,7 +200,7 @@ impl Recorded {
     }
 
     fn push_names(&self, index: LocationIndex, names: &mut Vec<String>) {
-        let batch = &self.recording.batch;
+        let batch = &self.recording.interval.batch;
         let location = &batch.locations[index.0 as usize];
         for line in location.lines.iter().rev() {
             let function = &batch.functions[line.function.0 as usize];

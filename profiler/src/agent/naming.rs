@@ -1,0 +1,80 @@
+//! The naming thread: names, identities, then everybody who wants the batch.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use super::NamedBatch;
+use super::status::Status;
+use crate::engine::{Interval, Sampled};
+use crate::naming::Namer;
+
+/// How often the loop comes round while no interval comes.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Finds out whose processes are.
+pub trait Identify: Send {
+    /// Where the engine announces processes that it samples for the first time; they may end any moment.
+    fn listener(&self) -> Option<SyncSender<Sampled>>;
+    /// Fills in identities and cgroup paths of the interval's processes.
+    fn identify(&mut self, interval: &mut Interval);
+}
+
+/// Takes batches; must not wait for anything slow.
+pub trait Consume: Send {
+    /// The next batch, in order of time.
+    fn take(&mut self, batch: &NamedBatch);
+    /// No more will come.
+    fn finish(&mut self);
+}
+
+pub(super) struct Names {
+    pub(super) namer: Namer,
+    /// Makes a namer that knows nothing yet.
+    pub(super) another: Box<dyn Fn() -> std::io::Result<Namer> + Send>,
+    pub(super) identify: Box<dyn Identify>,
+    pub(super) consumers: Vec<Box<dyn Consume>>,
+    pub(super) status: Arc<Status>,
+}
+
+impl Names {
+    /// Until the channel of intervals is closed.
+    pub(super) fn run(mut self, intervals: &Receiver<Interval>) {
+        loop {
+            self.status.namer_beats();
+            if self.status.takes_eviction() {
+                self.forget();
+            }
+            match intervals.recv_timeout(LOOK) {
+                Ok(interval) => self.hand_on(interval),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        for consumer in &mut self.consumers {
+            consumer.finish();
+        }
+    }
+
+    /// Gives back the memory of all symbols and debug information; what is needed is read again.
+    fn forget(&mut self) {
+        match (self.another)() {
+            Ok(namer) => self.namer = namer,
+            Err(error) => tracing::warn!("symbols are kept although memory is short: {error}"),
+        }
+        super::usage::give_back();
+    }
+
+    fn hand_on(&mut self, mut interval: Interval) {
+        let began = Instant::now();
+        self.namer.name(&mut interval);
+        self.identify.identify(&mut interval);
+        let batch = Arc::new(interval.batch);
+        for consumer in &mut self.consumers {
+            consumer.take(&batch);
+        }
+        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.status.last_interval_work_ns.store(took, Ordering::Relaxed);
+    }
+}

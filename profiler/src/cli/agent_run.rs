@@ -1,0 +1,226 @@
+//! Validated settings out of the words of `everflame agent`, and the run itself.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use profiler_common::filter;
+use prometheus_client::registry::Registry;
+
+use super::agent_args::Agent;
+use super::stop::Stop;
+use crate::agent::history_metrics::HistoryCollector;
+use crate::agent::left_out::LeftOut;
+use crate::agent::owners::Owners;
+use crate::agent::page_source::PageSource;
+use crate::agent::sink_metrics::SinkCollector;
+use crate::agent::sinks::Common;
+use crate::agent::status::Status;
+use crate::agent::uploads::Uploads;
+use crate::agent::{self, Consume, Identify, Settings};
+use crate::engine::{Engine, Options, Target};
+use crate::export::delivery::Sinks;
+use crate::identity::{self, ApiServer, Hierarchy, Identities, LabelSelector, Selector, SelectorOptions};
+use crate::profile::pprof::ProfileInfo;
+use crate::sampler::hierarchy::CgroupHierarchy;
+
+/// Which of the two commands with the same words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Delivers; logs what it does.
+    Agent,
+    /// For people at a terminal: an address, a live line.
+    Live,
+}
+
+async fn start_sinks(words: &Agent, node: &str, info: &ProfileInfo, needed: bool) -> anyhow::Result<Sinks> {
+    let settings = super::sink_words::settings(words, |name| std::env::var(name).ok())?;
+    if settings.is_empty() && !needed {
+        return Ok(Sinks::default());
+    }
+    if settings.is_empty() {
+        anyhow::bail!(
+            "nowhere to send profiles: give --to ADDRESS, such as --to datadog+http://127.0.0.1:8126 or --to file:///var/lib/everflame; or --page 127.0.0.1:7654 to look at them here"
+        );
+    }
+    let common = Common {
+        host: node.to_owned(),
+        tags: super::sink_words::tags(words, |name| std::env::var(name).ok())?,
+        whole_host: words.whole_node,
+        info: info.clone(),
+        spool: words.spool.clone(),
+        spool_bytes: (words.spool_size << 20) / settings.len() as u64,
+        texts: Arc::default(),
+    };
+    let mut sinks = Sinks::default();
+    for settings in &settings {
+        let sink = agent::sinks::start(settings, &common).await?;
+        tracing::info!(sink = sink.name(), "profiles go here");
+        sinks.add(sink);
+    }
+    Ok(sinks)
+}
+
+/// What the node is called: told, by the downward API, or the host's name.
+fn node_name(words: &Agent) -> String {
+    let told = words.node_name.clone();
+    let by_environment = || ["NODE_NAME", "KUBERNETES_NODE_NAME"].iter().find_map(|name| std::env::var(name).ok());
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    told.or_else(by_environment).filter(|name| !name.is_empty()).unwrap_or_else(host)
+}
+
+/// Threads for the network: they mostly wait.
+const NETWORK_THREADS: usize = 1;
+
+pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
+    super::capabilities::check()?;
+    super::log::start(&words.log_format, &words.log_level);
+    super::record::raise_file_limit();
+    let stop = Stop::watch().context("cannot watch for SIGTERM")?;
+    let status = Arc::new(Status::default());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(NETWORK_THREADS)
+        .thread_name("everflame-net")
+        .enable_all()
+        .build()
+        .context("cannot start the network threads")?;
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(agent::metrics::StatusCollector(Arc::clone(&status))));
+    let node = node_name(words);
+    let info = ProfileInfo {
+        frequency_hz: words.frequency,
+        cpus: crate::sampler::cpus::online()?.len() as u32,
+        kernel_release: super::record::kernel_release(),
+    };
+    let kept = super::history::open(&words.page)?;
+    if let Some(kept) = &kept {
+        registry.register_collector(Box::new(HistoryCollector(kept.history.clone())));
+    }
+    let sinks = runtime.block_on(start_sinks(words, &node, &info, kept.is_none()))?;
+    let counters = sinks.iter().map(|sink| (sink.name().to_owned(), sink.counters())).collect();
+    registry.register_collector(Box::new(SinkCollector(counters)));
+    if words.listen != "off" {
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(&words.listen))
+            .with_context(|| format!("cannot listen on {}; choose another with --listen, or off", words.listen))?;
+        tracing::info!(address = %words.listen, "metrics and health are served");
+        runtime.spawn(agent::http::serve(listener, Arc::clone(&status), registry));
+    }
+    let (selector, options) = owners(words, &node)?;
+    let mut settings = settings(words)?;
+    if words.cgroup.is_none() && !selector.takes_everything() {
+        settings.engine.filter |= filter::CGROUPS_DENIED;
+    }
+    let mut shown = None;
+    if words.page.is_on() {
+        let history = kept.as_ref().map(|kept| kept.history.clone());
+        let source = PageSource { status: Arc::clone(&status), history };
+        shown = Some(super::page::start(&words.page, &runtime, &node, &info, Arc::new(source))?);
+    }
+    let sinks = Arc::new(sinks);
+    let to_sinks = Arc::clone(&sinks);
+    // Encoding runs on tokio's blocking threads, which a submit starts.
+    let handle = runtime.handle().clone();
+    let submit = move |batch| {
+        let _inside = handle.enter();
+        to_sinks.submit(&batch);
+    };
+    let mut consumers: Vec<Box<dyn Consume>> = Vec::new();
+    if sinks.iter().next().is_some() {
+        consumers.push(Box::new(Uploads::new(Box::new(submit), words.interval, &node)));
+    }
+    // Deleted at the end, if it is temporary.
+    let mut folder = None;
+    if let Some(kept) = kept {
+        consumers.push(Box::new(kept.keeper));
+        folder = Some(kept.folder);
+    }
+    tracing::info!(hz = settings.engine.frequency_hz, node, "sampling starts");
+    // With --cgroup the set lists what is wanted.
+    let left_out = words.cgroup.is_none().then(LeftOut::default);
+    let (owners_status, handle) = (Arc::clone(&status), runtime.handle().clone());
+    let identify = move |engine: &Engine| -> std::io::Result<Box<dyn Identify>> {
+        let hierarchy = engine
+            .cgroup_hierarchy()
+            .map(|found| Hierarchy { directory: found.mount.clone(), has_perf_records: found.has_perf_records });
+        let identities = Identities::start(identity::Options { hierarchy, ..options }, &handle)?;
+        Ok(Box::new(Owners { identities, selector, status: owners_status, left_out }))
+    };
+    let line = (shape == Shape::Live).then(|| super::live::start(shown.as_ref(), folder.as_ref(), &status, &stop));
+    let result = agent::run(&settings, &status, identify, consumers, &|| stop.wanted());
+    drop(line);
+    if let Some(sinks) = Arc::into_inner(sinks) {
+        tracing::info!("delivering what is left");
+        for (sink, seen) in runtime.block_on(sinks.shutdown(words.shutdown_timeout)) {
+            let left = seen.in_spool.messages;
+            tracing::info!(sink, delivered = seen.delivered.messages, left_on_disk = left, "the sink has ended");
+        }
+    }
+    runtime.shutdown_background();
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is wanted, and where identity looks.
+fn owners(words: &Agent, node: &str) -> anyhow::Result<(Selector, identity::Options)> {
+    let pods = match &words.pod_selector {
+        Some(text) => text.parse::<LabelSelector>().with_context(|| format!("--pod-selector {text}"))?,
+        None => LabelSelector::default(),
+    };
+    let selector = Selector::new(SelectorOptions {
+        namespaces: words.namespace.clone(),
+        pods,
+        containers: words.container.clone(),
+        exclude_namespaces: words.exclude_namespace.clone(),
+        exclude_pods: LabelSelector::default(),
+        exclude_containers: words.exclude_container.clone(),
+    });
+    let options = identity::Options {
+        proc_root: words.proc_root.clone(),
+        cgroup_root: words.cgroup_root.clone(),
+        node: Some(node.to_owned()),
+        api: if words.kubernetes == "off" { ApiServer::Off } else { ApiServer::Found },
+        runtime: words.cri.parse()?,
+        label_keys: selector.label_keys().map(str::to_owned).collect(),
+        ..identity::Options::default()
+    };
+    Ok((selector, options))
+}
+
+fn settings(words: &Agent) -> anyhow::Result<Settings> {
+    let mut bits = 0;
+    let (cgroup_hierarchy, cgroups) = match &words.cgroup {
+        Some(path) => {
+            bits |= filter::CGROUPS;
+            let chosen = super::cgroups::find(path, &CgroupHierarchy::mounted(&words.proc_root))?;
+            (Some(chosen.hierarchy), chosen.ids)
+        }
+        None => (None, Vec::new()),
+    };
+    let online = crate::sampler::cpus::online()?.len().max(1);
+    Ok(Settings {
+        engine: Options {
+            frequency_hz: words.frequency,
+            filter: bits,
+            cgroups,
+            cgroup_hierarchy,
+            target: Target::named(words.comm.clone()),
+            include_self: words.include_self,
+            unwind_bytes: words.unwind_memory << 20,
+            proc_root: words.proc_root.clone(),
+            ..Options::default()
+        },
+        symbolizer: symbolizer::Options::default(),
+        cpu_limit: words.cpu_limit / 100.0 * online as f64,
+        memory_limit: match words.memory_limit {
+            Some(mib) => mib << 20,
+            // The host's hierarchy where the manifests mount it; the own part is where it always is.
+            None => [words.cgroup_root.as_path(), Path::new("/sys/fs/cgroup")]
+                .into_iter()
+                .filter_map(|root| agent::memory::cgroup_limit(&words.proc_root, root))
+                .min()
+                .unwrap_or(0),
+        },
+    })
+}

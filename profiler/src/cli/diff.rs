@@ -1,0 +1,22 @@
+//! `everflame diff BEFORE AFTER`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use super::args::Diff;
+use crate::output;
+use crate::report::difference::{self, DifferenceOptions};
+
+pub(super) fn run(words: &Diff) -> anyhow::Result<ExitCode> {
+    let standard = Path::new(output::STANDARD);
+    if words.before == standard && words.after == standard {
+        bail!("standard input can be only one of the two");
+    }
+    let (before, after) = (output::read(&words.before)?, output::read(&words.after)?);
+    let options = DifferenceOptions { rows: words.rows, sample_type: words.sample_type.clone() };
+    let difference = difference::of(&before, &after, &options)?;
+    let text = if words.json { serde_json::to_string_pretty(&difference)? + "\n" } else { difference.text() };
+    Ok(super::print(text.as_bytes()))
+}

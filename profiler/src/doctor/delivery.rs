@@ -1,0 +1,173 @@
+//! Where profiles would go: what each sink answered, and whether the spool can be written.
+
+use super::Check;
+use super::platform::Platform;
+use crate::export::address::Wire;
+
+/// What came of asking a sink. Nothing is delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// `GET /info` of a Datadog agent.
+    DatadogAgent {
+        /// Its version, as it says.
+        version: String,
+        /// Whether it lists `/profiling/v1/input`.
+        takes_profiles: bool,
+    },
+    /// An HTTP answer with this status from a server that was asked for `/`.
+    Http(u16),
+    /// A connection; nothing was asked (gRPC).
+    Connected,
+    /// A folder that can be written.
+    Folder,
+    /// Nothing: why.
+    Failed(String),
+    /// It did not say what it speaks, and nothing there tells.
+    UnknownWire,
+}
+
+/// One sink.
+pub fn sink(address: &str, wire: Option<Wire>, answer: &Answer, platform: &Platform) -> Check {
+    const NAME: &str = "sink";
+    let ask = match (wire, answer) {
+        (_, Answer::Folder) => return Check::ok(NAME, "the folder can be written", address),
+        (Some(Wire::Datadog), _) | (_, Answer::DatadogAgent { .. }) => format!("{address}, GET /info"),
+        (Some(Wire::OtlpGrpc), _) => format!("{address}, connect"),
+        _ => format!("{address}, GET"),
+    };
+    match answer {
+        Answer::DatadogAgent { version, takes_profiles: true } => {
+            Check::ok(NAME, format!("a Datadog agent {version} that takes profiles"), ask)
+        }
+        Answer::DatadogAgent { version, takes_profiles: false } => {
+            let fix = "enable its APM (DD_APM_ENABLED=true, trace-agent 7.20 or newer)";
+            Check::fail(NAME, format!("a Datadog agent {version} that takes no profiles"), ask, fix)
+        }
+        Answer::Http(status) if wire == Some(Wire::Datadog) => {
+            let fix = "name the trace agent's port (8126) or its socket (apm.socket)";
+            Check::fail(NAME, format!("answers {status}, not like a Datadog agent"), ask, fix)
+        }
+        Answer::Http(status @ (401 | 403)) => {
+            Check::warn(NAME, format!("answers {status}"), ask, "check --header and --token-file")
+        }
+        Answer::Http(status) => Check::ok(NAME, format!("answers (HTTP {status})"), ask),
+        Answer::Connected => Check::ok(NAME, "takes connections", ask),
+        Answer::Folder => Check::ok(NAME, "the folder can be written", ask),
+        Answer::UnknownWire => {
+            Check::fail(NAME, "does not answer like a Datadog agent", ask, "say what it speaks, as in otlp+http://")
+        }
+        Answer::Failed(why) => Check::fail(NAME, why.clone(), ask, unreachable(wire, platform)),
+    }
+}
+
+fn unreachable(wire: Option<Wire>, platform: &Platform) -> String {
+    match wire {
+        Some(Wire::Datadog) | None if platform.in_pod => {
+            "with the Datadog agent on the node: DD_APM_NON_LOCAL_TRAFFIC=true and a host port for 8126, or mount its socket and \
+             use datadog+unix:///var/run/datadog/apm.socket"
+                .to_owned()
+        }
+        _ if platform.in_pod => "is the address right, and may the agent's pods reach it (network policies)?".to_owned(),
+        _ => "is it running, and is the address right?".to_owned(),
+    }
+}
+
+/// No `--to`, and nothing in the environment.
+pub fn no_sink() -> Check {
+    Check::fail(
+        "sink",
+        "none: nowhere to send profiles",
+        "--to, EVERFLAME_TO, OTEL_PROFILING_AGENT_COLLECTION_AGENT, DD_TRACE_AGENT_URL, OTEL_EXPORTER_OTLP_ENDPOINT",
+        "give --to ADDRESS, such as --to datadog+http://127.0.0.1:8126",
+    )
+}
+
+/// Words about sinks that are not understood.
+pub fn bad_sinks(why: &str) -> Check {
+    Check::fail("sink", why, "--to and the environment", "")
+}
+
+/// What came of trying a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FolderState {
+    /// A file was made and removed; so many bytes are free for this user.
+    Writable {
+        /// Bytes.
+        free: u64,
+    },
+    /// Not there yet, but its parent can be written.
+    ToBeMade {
+        /// Bytes.
+        free: u64,
+    },
+    /// Neither: the system's words.
+    Refused(String),
+}
+
+/// The spool. `None`: no `--spool`.
+pub fn spool(folder: Option<(&str, &FolderState)>, wanted_bytes: u64) -> Check {
+    const NAME: &str = "spool";
+    let Some((path, state)) = folder else {
+        let fix = "give --spool DIRECTORY, and in a pod a volume there";
+        return Check::warn(NAME, "none: what can't be sent waits in memory and ends with the agent", "--spool", fix);
+    };
+    let (free, found) = match state {
+        FolderState::Writable { free } => (*free, "can be written"),
+        FolderState::ToBeMade { free } => (*free, "is not there yet and can be made"),
+        FolderState::Refused(why) => {
+            return Check::fail(NAME, why.clone(), path, "mount a volume there that this user may write");
+        }
+    };
+    let found = format!("{found}, {} MiB free", free >> 20);
+    if free < wanted_bytes {
+        let fix = format!("free space, or say --spool-size {}", (free >> 20).max(1));
+        return Check::warn(NAME, format!("{found} of {} MiB wanted", wanted_bytes >> 20), path, fix);
+    }
+    Check::ok(NAME, found, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn each_answer_of_a_sink_has_its_verdict() {
+        let agent = |takes_profiles| Answer::DatadogAgent { version: "7.60.0".into(), takes_profiles };
+        let pod = Platform::of("", true);
+        for (wire, answer, verdict, text) in [
+            (Some(Wire::Datadog), agent(true), Verdict::Ok, ""),
+            (Some(Wire::Datadog), agent(false), Verdict::Fail, "DD_APM_ENABLED"),
+            (Some(Wire::Datadog), Answer::Http(404), Verdict::Fail, "8126"),
+            (Some(Wire::Datadog), Answer::Failed("refused".into()), Verdict::Fail, "DD_APM_NON_LOCAL_TRAFFIC"),
+            (Some(Wire::OtlpHttp), Answer::Http(404), Verdict::Ok, ""),
+            (Some(Wire::Pyroscope), Answer::Http(401), Verdict::Warn, "--token-file"),
+            (Some(Wire::OtlpGrpc), Answer::Connected, Verdict::Ok, ""),
+            (Some(Wire::OtlpGrpc), Answer::Failed("no route".into()), Verdict::Fail, "network policies"),
+            (None, Answer::UnknownWire, Verdict::Fail, "otlp+http"),
+            (None, Answer::Folder, Verdict::Ok, ""),
+        ] {
+            let check = sink("there", wire, &answer, &pod);
+            assert_eq!(check.verdict, verdict, "{check:?}");
+            assert!(check.fix.contains(text), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_spool_needs_a_place_and_space() {
+        let mib = |count: u64| count << 20;
+        for (state, verdict) in [
+            (None, Verdict::Warn),
+            (Some(FolderState::Writable { free: mib(600) }), Verdict::Ok),
+            (Some(FolderState::Writable { free: mib(100) }), Verdict::Warn),
+            (Some(FolderState::ToBeMade { free: mib(600) }), Verdict::Ok),
+            (Some(FolderState::Refused("read-only".into())), Verdict::Fail),
+        ] {
+            let folder = state.as_ref().map(|state| ("/var/spool/everflame", state));
+            assert_eq!(spool(folder, mib(512)).verdict, verdict, "{state:?}");
+        }
+        assert!(
+            spool(Some(("/s", &FolderState::Writable { free: mib(100) })), mib(512)).fix.contains("--spool-size 100")
+        );
+    }
+}

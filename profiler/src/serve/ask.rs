@@ -1,0 +1,89 @@
+//! [`Desk`]: questions run on blocking threads, a bounded number at once, and stop when nobody waits for the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use store::Reader;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Source;
+use super::refusal::Refusal;
+
+/// Questions at once: each may take one CPU, and up to some 300 MB while it does.
+pub const MAX_AT_ONCE: usize = 2;
+/// Questions that wait for their turn. A page asks four things at once.
+pub const MAX_WAITING: usize = 16;
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_ANSWER: Duration = Duration::from_secs(30);
+
+/// See the module documentation.
+#[derive(Clone)]
+pub struct Desk {
+    source: Arc<dyn Source>,
+    turns: Arc<Semaphore>,
+    chairs: Arc<Semaphore>,
+}
+
+/// Gives a question up when it is dropped, as a connection's closing does.
+struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Desk {
+    /// A desk where nobody waits.
+    pub fn new(source: Arc<dyn Source>) -> Desk {
+        let turns = Arc::new(Semaphore::new(MAX_AT_ONCE));
+        Desk { source, turns, chairs: Arc::new(Semaphore::new(MAX_AT_ONCE + MAX_WAITING)) }
+    }
+
+    /// Runs `work` on the history.
+    ///
+    /// # Errors
+    /// [`Refusal`]: no history, no room, too slow, or what `work` refused.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let chair = Arc::clone(&self.chairs).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+        let turn = tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or(Refusal::Busy)?;
+        let given_up = GiveUp(Arc::default());
+        let reader = self.source.reader().ok_or(Refusal::NoHistory)?.until(Arc::clone(&given_up.0));
+        let source = Arc::clone(&self.source);
+        let running = tokio::task::spawn_blocking(move || {
+            let began_ns = thread_cpu_ns();
+            let answer = work(&reader);
+            drop(reader);
+            give_back_memory();
+            source.answered(thread_cpu_ns().saturating_sub(began_ns));
+            // A question that was given up keeps its turn until it has really ended.
+            drop::<(OwnedSemaphorePermit, OwnedSemaphorePermit)>((turn, chair));
+            answer
+        });
+        let answered = tokio::time::timeout(LONGEST_ANSWER, running).await;
+        let finished = answered.map_err(|_| Refusal::TooSlow)?;
+        finished.map_err(|error| Refusal::Inside(error.to_string()))?
+    }
+}
+
+/// CPU time of this thread, ns.
+fn thread_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the timespec; the clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// A large answer's tables would stay with the process: glibc keeps what is freed on other threads than the main one.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no arguments that could be wrong.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,88 @@
+//! The page's server as a browser, a script and a scanner meet it: real connections, a real history.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails here")]
+
+#[path = "../../../store/tests/store/batches.rs"]
+#[expect(dead_code, reason = "made for the store's own tests, which use all of it")]
+mod batches;
+mod bounds;
+mod client;
+mod endpoints;
+mod hostile;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use profiler::profile::pprof::ProfileInfo;
+use profiler::serve::{Connections, Gate, Moment, Page, Settings, Source, Token, serve};
+use store::{Limits, Reader, Store};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use batches::Maker;
+
+/// What the page shows in these tests.
+pub(crate) struct Kept {
+    store: Option<Store>,
+    pub(crate) cpu_ns: AtomicU64,
+}
+
+impl Source for Kept {
+    fn reader(&self) -> Option<Reader> {
+        self.store.as_ref().map(Store::reader)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { frequency_hz: 99, cpus: 2, lost: 3, notes: vec!["<b>a note</b>".to_owned()] }
+    }
+
+    fn answered(&self, cpu_ns: u64) {
+        self.cpu_ns.fetch_add(cpu_ns, Ordering::Relaxed);
+    }
+}
+
+/// A server on a port of its own, for as long as this lives.
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    pub(crate) kept: Arc<Kept>,
+    _runtime: Runtime,
+    _folder: tempfile::TempDir,
+}
+
+pub(crate) fn serving(batches: u64, token: Option<Token>, bounds: Connections) -> Served {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let mut maker = Maker::new(1);
+    let store = (batches > 0).then(|| {
+        let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+        for _ in 0..batches {
+            store.append(&maker.batch()).unwrap();
+        }
+        store
+    });
+    let kept = Arc::new(Kept { store, cpu_ns: AtomicU64::new(0) });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let info = ProfileInfo { frequency_hz: 99, cpus: 2, kernel_release: "6.1.0".to_owned() };
+    let source: Arc<dyn Source> = kept.clone();
+    let page = Arc::new(Page::new(Settings { node: "node-1".to_owned(), info, gate: Gate { token }, source }));
+    runtime.spawn(serve(listener, page, bounds));
+    Served { address, kept, _runtime: runtime, _folder: folder }
+}
+
+/// The usual server: 30 batches of 10 s.
+pub(crate) fn usual() -> Served {
+    serving(30, None, Connections::default())
+}
+
+/// Bounds that a test can wait for.
+pub(crate) fn tight() -> Connections {
+    Connections {
+        most: 2,
+        head_bytes: 8 << 10,
+        head_time: Duration::from_millis(200),
+        life: Duration::from_millis(600),
+    }
+}

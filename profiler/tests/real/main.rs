@@ -1,0 +1,26 @@
+//! Profiles sent to servers that others wrote: the Datadog agent's own HTTP front, an OpenTelemetry collector, Pyroscope's
+//! generated code, a Kubernetes API server. What they took is read back and compared.
+//!
+//! `cargo xtask test --real` builds the servers (`testservers/`) and names their folder in `EVERFLAME_TESTSERVERS`. Without it a
+//! test says so and ends; in continuous integration that is a failure. They listen on loopback, at ports of their own choice.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
+
+mod agent;
+mod cluster;
+mod datadog;
+mod end_to_end;
+mod faults;
+mod intake;
+mod isolation;
+mod kubernetes;
+#[path = "../live/mod.rs"]
+mod live;
+mod loss;
+mod otlp;
+#[path = "../otlp_stacks/mod.rs"]
+mod otlp_stacks;
+mod proxy;
+mod pyroscope;
+mod recorded;
+mod servers;

@@ -1,0 +1,33 @@
+//! The engine: timers, programs, rings, processes and tables tied together, from a timer hit to a [`Batch`](profiles::profile::Batch).
+//!
+//! One thread drives it by calling [`Engine::tick`] each [`Engine::round`]; rows are built on a worker's thread. `order` and
+//! `copies` are pure; `timers` owns the perf events.
+
+mod account;
+mod copies;
+mod counters;
+mod cut;
+mod follow;
+mod forget;
+mod options;
+mod order;
+mod precedence;
+mod run;
+mod settle;
+mod statistics;
+mod tags;
+mod target;
+mod timers;
+mod unwanted;
+
+pub use counters::{EngineCounters, MAX_COSTS};
+pub use cut::{Code, Interval};
+pub use options::{
+    DEFAULT_COPIES_PER_SECOND, DEFAULT_PROCESSES, DEFAULT_STACK_BYTES, DEFAULT_UNWIND_BYTES, EngineError, Options,
+};
+pub use precedence::Precedence;
+pub use run::{Engine, Recording, Sampled};
+pub use settle::Capture;
+pub use statistics::{Group, of_programs};
+pub use target::Target;
+pub use timers::monotonic_ns;

@@ -1,0 +1,90 @@
+//! Names for an interval's samples: every distinct location once, by executable, never by process.
+//!
+//! [`Namer`] lives as long as the agent: what it read for one interval serves the next. What can't be named keeps its mapping,
+//! build id and address; missing kernel symbols or perf maps cost names, never samples. It runs on a thread of its own, since
+//! other people's files may take their time.
+
+mod functions;
+mod kernel;
+mod run_time;
+
+use hashbrown::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use symbolizer::{Request, Symbolizer};
+
+use crate::engine::{Code, Interval};
+use functions::Functions;
+use kernel::Kernel;
+use profiles::profile::{LocationKind, MappingIndex};
+use run_time::RunTimeCode;
+
+/// How a finished recording is symbolized: nobody samples meanwhile, so files may take their time on a busy machine.
+pub fn unhurried() -> symbolizer::Options {
+    symbolizer::Options {
+        wait: Duration::from_secs(120),
+        file_time_limit: Duration::from_secs(60),
+        ..symbolizer::Options::default()
+    }
+}
+
+/// Gives names to intervals, one after the other.
+pub struct Namer {
+    symbolizer: Symbolizer,
+    kernel: Kernel,
+    run_time: RunTimeCode,
+}
+
+impl Namer {
+    /// Starts the symbolizer's threads; `/proc` is at `proc_root`.
+    ///
+    /// # Errors
+    /// When a thread can't be started.
+    pub fn new(options: symbolizer::Options, proc_root: &Path) -> std::io::Result<Namer> {
+        Ok(Namer {
+            symbolizer: Symbolizer::new(options)?,
+            kernel: Kernel::new(proc_root),
+            run_time: RunTimeCode::default(),
+        })
+    }
+
+    /// Fills in the lines of every location that has a name.
+    pub fn name(&mut self, interval: &mut Interval) {
+        let mut functions = Functions::default();
+        self.name_executables(interval, &mut functions);
+        self.run_time.name(interval, &mut functions);
+        self.kernel.name(&mut interval.batch, &interval.kernel_symbols, &mut functions);
+    }
+
+    /// What the symbolizer counted.
+    pub fn statistics(&self) -> symbolizer::Statistics {
+        self.symbolizer.statistics()
+    }
+
+    fn name_executables(&self, interval: &mut Interval, functions: &mut Functions) {
+        let Interval { batch, code, .. } = interval;
+        let mut by_mapping: HashMap<MappingIndex, Vec<usize>> = HashMap::new();
+        for (number, location) in batch.locations.iter_mut().enumerate() {
+            let Some(mapping) = location.mapping else { continue };
+            if let Some(Some(Code::Executable { is_go, .. })) = code.get(mapping.0 as usize) {
+                by_mapping.entry(mapping).or_default().push(number);
+                if *is_go {
+                    location.kind = LocationKind::Go;
+                }
+            }
+        }
+        let mut wanted: Vec<(MappingIndex, Vec<usize>)> = by_mapping.into_iter().collect();
+        wanted.sort_unstable_by_key(|(mapping, _)| *mapping);
+        for (mapping, locations) in wanted {
+            let Some(Some(Code::Executable { source, .. })) = code.get(mapping.0 as usize) else { continue };
+            let addresses = locations.iter().map(|number| batch.locations[*number].address).collect();
+            let found = self.symbolizer.symbolize(&[Request { executable: Arc::clone(source), addresses }]);
+            for (number, frames) in locations.into_iter().zip(found.into_iter().flatten()) {
+                let lines = frames.iter().map(|frame| functions.line_of(batch, frame)).collect();
+                batch.locations[number].lines = lines;
+            }
+        }
+    }
+}

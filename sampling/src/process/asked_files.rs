@@ -1,0 +1,195 @@
+//! Files that are looked for by workers, because their file system may never answer or their process is gone.
+//!
+//! A file is known by device, inode and path, and asked for once however many processes map it. While it is looked for, its
+//! executable is pending. The answer is kept for a moment, for the processes that wait for it to pick it up. A device that
+//! did not answer in time is left alone for a while.
+
+use hashbrown::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::executable::{ExecutableCounters, ExecutableIndex};
+use super::mappings::Mapping;
+use super::mount_list::Device;
+use super::opening::{Found, look_for};
+use super::workers::{PoolOptions, Report, Ticket, Workers};
+
+/// Looking for a file takes less than a millisecond, over a slow network some hundred.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Three devices may be silent at the same time before others wait for the deadline.
+const POOL: PoolOptions =
+    PoolOptions { name: "everflame-files", threads: 3, queue: 1024, deadline: DEADLINE, abandoned: 16 };
+/// How long a device that did not answer is left alone: with one attempt in 5 minutes, 16 threads last for 80 minutes.
+const AVOID: Duration = Duration::from_secs(300);
+/// Devices that are avoided at a time; more are avoided no longer than these.
+const MAX_AVOIDED: usize = 1024;
+/// How long an answer is good for processes that map the same file; by then the file may be another one.
+const KEEP: Duration = Duration::from_secs(2);
+/// Processes that are told of one file's answer; others learn it at their next sample.
+const MAX_WAITING: usize = 1024;
+
+type AskedKey = (Device, u64, Arc<str>);
+
+/// What is known of a file's executable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    /// A worker is looking.
+    Pending,
+    /// This one.
+    Known(ExecutableIndex),
+    /// It can't be had, or is none.
+    Nothing,
+}
+
+enum State {
+    Looking { waiting: Vec<u32> },
+    Answered { at: Instant, found: Option<ExecutableIndex>, asked_by: u32 },
+}
+
+struct Question {
+    mapping: Mapping,
+    asked_by: u32,
+}
+
+/// A file that a worker has found, or not; to be [answered](AskedFiles::answer).
+pub(super) struct Arrived {
+    pub(super) ticket: Ticket,
+    /// Who asked first.
+    pub(super) pid: u32,
+    pub(super) mapping: Mapping,
+    pub(super) found: Found,
+}
+
+/// See the module documentation.
+pub(super) struct AskedFiles {
+    workers: Workers<Found>,
+    files: HashMap<AskedKey, State>,
+    /// Also those that got stuck: their answer may come late.
+    questions: HashMap<Ticket, Question>,
+    avoided: HashMap<Device, Instant>,
+}
+
+fn key(mapping: &Mapping) -> AskedKey {
+    (mapping.device, mapping.inode, mapping.path.clone())
+}
+
+impl AskedFiles {
+    pub(super) fn new() -> AskedFiles {
+        AskedFiles {
+            workers: Workers::new(POOL),
+            files: HashMap::new(),
+            questions: HashMap::new(),
+            avoided: HashMap::new(),
+        }
+    }
+
+    /// The file behind a mapping of `pid`; asked for if nobody has. `roots` are where it may be once the process has ended.
+    pub(super) fn ask(
+        &mut self,
+        proc_root: &Path,
+        (pid, roots): (u32, impl FnOnce() -> Vec<Arc<File>>),
+        mapping: &Mapping,
+        counters: &mut ExecutableCounters,
+    ) -> Answer {
+        let now = Instant::now();
+        let key = key(mapping);
+        match self.files.get_mut(&key) {
+            Some(State::Looking { waiting }) => {
+                if waiting.len() < MAX_WAITING && !waiting.contains(&pid) {
+                    waiting.push(pid);
+                }
+                return Answer::Pending;
+            }
+            Some(State::Answered { at, found, asked_by }) if now.saturating_duration_since(*at) < KEEP => match found {
+                Some(index) => return Answer::Known(*index),
+                // Another process may still be there to find it through.
+                None if *asked_by == pid => return Answer::Nothing,
+                None => {}
+            },
+            Some(State::Answered { .. }) | None => {}
+        }
+        if self.avoids(mapping.device, now) {
+            counters.avoided += 1;
+            return Answer::Nothing;
+        }
+        let (proc_root, roots, wanted) = (proc_root.to_owned(), roots(), mapping.clone());
+        let work = move || look_for(&proc_root, pid, &roots, &wanted);
+        let Some(ticket) = self.workers.submit(Some(mapping.device), work) else {
+            counters.not_asked += 1;
+            return Answer::Nothing;
+        };
+        counters.opened_aside += 1;
+        self.questions.insert(ticket, Question { mapping: mapping.clone(), asked_by: pid });
+        self.files.insert(key, State::Looking { waiting: vec![pid] });
+        Answer::Pending
+    }
+
+    /// Whether a device is left alone, since it did not answer.
+    pub(super) fn avoids(&self, device: Device, now: Instant) -> bool {
+        self.avoided.get(&device).is_some_and(|until| now < *until)
+    }
+
+    /// Leaves a device alone from now on.
+    pub(super) fn avoid(&mut self, device: Device, now: Instant) {
+        if self.avoided.len() >= MAX_AVOIDED {
+            self.avoided.clear();
+        }
+        self.avoided.insert(device, now + AVOID);
+    }
+
+    /// Files that are looked for.
+    pub(super) fn looking(&self) -> usize {
+        self.files.values().filter(|state| matches!(state, State::Looking { .. })).count()
+    }
+
+    /// Jobs that ever got stuck.
+    pub(super) fn stuck(&self) -> u64 {
+        self.workers.stuck()
+    }
+
+    /// Waits for the next answer, but not longer than `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) {
+        self.workers.wait(timeout);
+    }
+
+    /// What arrived since the last call, and the processes that wait no longer since it will not arrive.
+    pub(super) fn take(&mut self, now: Instant) -> (Vec<Arrived>, Vec<u32>) {
+        let (mut arrived, mut in_vain) = (Vec::new(), Vec::new());
+        for (ticket, report) in self.workers.take(now) {
+            let Some(Question { mapping, asked_by }) = self.questions.get(&ticket) else { continue };
+            match report {
+                Report::Done(found) => {
+                    // Late or not: the device answers.
+                    self.avoided.remove(&mapping.device);
+                    arrived.push(Arrived { ticket, pid: *asked_by, mapping: mapping.clone(), found });
+                }
+                Report::Stuck => {
+                    let mapping = mapping.clone();
+                    self.avoid(mapping.device, now);
+                    in_vain.extend(self.settle(&mapping, None, 0, now));
+                }
+                Report::Dropped | Report::Panicked => in_vain.extend(self.answer(ticket, None, now)),
+            }
+        }
+        self.files.retain(|_, state| match state {
+            State::Looking { .. } => true,
+            State::Answered { at, .. } => now.saturating_duration_since(*at) < KEEP,
+        });
+        (arrived, in_vain)
+    }
+
+    /// Says what a file turned out to be; gives the processes that waited for it.
+    pub(super) fn answer(&mut self, ticket: Ticket, found: Option<ExecutableIndex>, now: Instant) -> Vec<u32> {
+        let Some(Question { mapping, asked_by }) = self.questions.remove(&ticket) else { return Vec::new() };
+        self.settle(&mapping, found, asked_by, now)
+    }
+
+    fn settle(&mut self, mapping: &Mapping, found: Option<ExecutableIndex>, asked_by: u32, now: Instant) -> Vec<u32> {
+        match self.files.insert(key(mapping), State::Answered { at: now, found, asked_by }) {
+            Some(State::Looking { waiting }) => waiting,
+            Some(State::Answered { .. }) | None => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One process, as far as it is known, and what the kernel has of it.
+
+use std::sync::Arc;
+
+use symbolizer::perf_map::locate::Place;
+
+use super::executable::ExecutableIndex;
+use super::mappings::{Mapping, Mappings};
+use super::workers::Ticket;
+use crate::tables::LoadedProcess;
+
+/// A process table that the kernel has.
+#[derive(Debug)]
+pub struct Published {
+    /// Its words.
+    pub loaded: LoadedProcess,
+    /// The generation that records made with it carry.
+    pub generation: u32,
+    /// Its tag in the rule caches' keys.
+    pub tag: u32,
+    /// [`Process::version`] when it was made.
+    pub version: u64,
+    /// CLOCK_MONOTONIC when it was made, ns.
+    pub time_ns: u64,
+    /// The executables whose descriptors it names.
+    pub executables: Vec<ExecutableIndex>,
+}
+
+/// One process.
+#[derive(Debug)]
+pub struct Process {
+    /// Its pid.
+    pub pid: u32,
+    /// Its parent's pid when it was made, or as `/proc` said.
+    pub parent: u32,
+    /// CLOCK_MONOTONIC, ns.
+    pub start_time_ns: u64,
+    /// Name of the main thread.
+    pub comm: Arc<str>,
+    /// Path of the program.
+    pub executable: Arc<str>,
+    /// cgroup id, 0 until a sample or record told.
+    pub cgroup_id: u64,
+    /// Executable mappings.
+    pub mappings: Arc<Mappings>,
+    /// Counts up with each change of the mappings.
+    pub version: u64,
+    /// What the kernel has of it.
+    pub published: Option<Published>,
+    /// Generations that were made before the current version: their samples are stale if they come later.
+    pub stale_before: u32,
+    /// When it ended, ns; `None` while it lives.
+    pub ended_ns: Option<u64>,
+    /// Whether it was ever sampled: only then is it worth a table.
+    pub sampled: bool,
+    /// How many programs it has run: with each, all mappings are new ones.
+    pub program: u32,
+    /// How often a mapping took the place of other code.
+    pub displacements: u32,
+    /// Set by exec until the first executable mapping names the program.
+    pub(super) awaiting_program: bool,
+    /// Where it looks for its perf map, once that was asked for.
+    pub(super) place: Option<Arc<Place>>,
+    /// A worker is reading what `/proc` says of it.
+    pub(super) reading: Option<Reading>,
+    /// CLOCK_MONOTONIC before which its maps are not read again, ns.
+    pub(super) reread_after_ns: u64,
+}
+
+/// A process that a worker is reading about.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) ticket: Ticket,
+    /// Whether nothing is known of its mappings before.
+    pub(super) is_first: bool,
+    /// What records told since: newer than what will be read.
+    pub(super) since: Vec<Mapping>,
+}
+
+impl Process {
+    /// A process of which no more is known than this.
+    pub(super) fn new(pid: u32, parent: u32, start_time_ns: u64) -> Process {
+        Process {
+            pid,
+            parent,
+            start_time_ns,
+            comm: "".into(),
+            executable: "".into(),
+            cgroup_id: 0,
+            mappings: Arc::default(),
+            version: 1,
+            published: None,
+            stale_before: 0,
+            ended_ns: None,
+            sampled: false,
+            program: 0,
+            displacements: 0,
+            awaiting_program: false,
+            place: None,
+            reading: None,
+            reread_after_ns: 0,
+        }
+    }
+
+    /// Whether its mappings are still being read for the first time.
+    pub fn awaits_maps(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.is_first)
+    }
+
+    /// Whatever is unwound with the table that the kernel has now is stale from here on.
+    pub(super) fn displaced(&mut self) {
+        self.displacements = self.displacements.wrapping_add(1);
+        let published = self.published.as_ref().map_or(0, |published| published.generation + 1);
+        self.stale_before = self.stale_before.max(published);
+    }
+}

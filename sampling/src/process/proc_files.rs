@@ -1,0 +1,86 @@
+//! What `/proc/PID` tells of a process.
+//!
+//! Constraint: `maps` waits for the process's memory lock, which a page fault on a dead file system may hold; it is read by
+//! workers only. The other files here take no such lock.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::maps::Maps;
+use super::one_process::Process;
+
+/// Parent and age of a process, its name and program; `None` if there is no such process. Its mappings are not read.
+pub(super) fn read_process(proc_root: &Path, pid: u32) -> Option<Process> {
+    let (parent, start_time_ns) = read_stat(proc_root, pid)?;
+    let (comm, executable) = read_names(proc_root, pid);
+    Some(Process { comm, executable, ..Process::new(pid, parent, start_time_ns) })
+}
+
+/// Parent pid and start time, ns since boot.
+pub(super) fn read_stat(proc_root: &Path, pid: u32) -> Option<(u32, u64)> {
+    let stat = std::fs::read(proc_root.join(format!("{pid}/stat"))).ok()?;
+    let (parent, start_ticks) = parse_stat(&String::from_utf8_lossy(&stat))?;
+    Some((parent, start_ticks * (1_000_000_000 / ticks_per_second())))
+}
+
+/// Name of the main thread, and path of the program.
+pub(super) fn read_names(proc_root: &Path, pid: u32) -> (Arc<str>, Arc<str>) {
+    let directory = proc_root.join(pid.to_string());
+    let comm = std::fs::read(directory.join("comm")).unwrap_or_default();
+    let comm = String::from_utf8_lossy(&comm);
+    let executable = std::fs::read_link(directory.join("exe")).unwrap_or_default();
+    let executable = executable.to_string_lossy();
+    (comm.trim_end_matches('\n').into(), executable.strip_suffix(" (deleted)").unwrap_or(&executable).into())
+}
+
+/// Pids of all processes.
+pub(super) fn list(proc_root: &Path) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir(proc_root) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether a process lives on after its leader has ended (`pthread_exit` in `main`).
+pub(super) fn has_other_threads(proc_root: &Path, pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(proc_root.join(format!("{pid}/task"))) else { return false };
+    tasks.flatten().any(|task| task.file_name().to_str() != Some(pid.to_string().as_str()))
+}
+
+/// The executable mappings. With a leader that has ended only its other threads show them. For workers only.
+pub(super) fn read_maps(proc_root: &Path, pid: u32) -> Maps {
+    let directory = proc_root.join(pid.to_string());
+    let maps = std::fs::read(directory.join("maps")).unwrap_or_default();
+    if !maps.is_empty() {
+        return Maps::parse(&maps);
+    }
+    let Ok(tasks) = std::fs::read_dir(directory.join("task")) else { return Maps::default() };
+    let mut others = tasks.flatten().map(|task| std::fs::read(task.path().join("maps")).unwrap_or_default());
+    Maps::parse(&others.find(|maps| !maps.is_empty()).unwrap_or_default())
+}
+
+fn ticks_per_second() -> u64 {
+    // SAFETY: no pointers.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).ok().filter(|ticks| *ticks > 0).unwrap_or(100)
+}
+
+/// Parent pid and start time in ticks since boot, fields 4 and 22 of `/proc/PID/stat`; comm may hold any character.
+fn parse_stat(stat: &str) -> Option<(u32, u64)> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some((parent, start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_whatever_the_name() {
+        let tail = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 100";
+        for comm in ["x", "a b", ") 9 (", ""] {
+            assert_eq!(parse_stat(&format!("12 ({comm}) {tail}")), Some((7, 4242)), "{comm}");
+        }
+        assert_eq!(parse_stat("12 (x) S"), None);
+    }
+}

@@ -1,0 +1,286 @@
+//! Unwind rows of executables: asked for when a process that maps them is first sampled, built by workers, put into the slab.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use unwind::build::{BuildStats, Limits, Plan, rows_of_elf};
+
+use super::eviction::{Holder, Refusal, choose};
+use super::executable::{Executable, ExecutableIndex, Retry, RowState};
+use super::executables::Executables;
+use super::mapped_file::with_bytes;
+use super::workers::{PoolOptions, Report, Ticket, Workers};
+use crate::sampler::SamplerError;
+use crate::tables::Tables;
+
+/// Largest file that rows are built from; it is mapped, not read.
+const MAX_FILE_BYTES: u64 = 4 << 30;
+/// 18 M rows a second: the largest that limits allow take a second of processor time, much longer on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Builds of files that the kernel serves by itself: one at a time, since they take processor time from what is profiled.
+const POOL: PoolOptions =
+    PoolOptions { name: "everflame-rows", threads: 1, queue: 1024, deadline: DEADLINE, abandoned: 4 };
+/// Builds of files that may not answer: a build holds its thread only if the file's device goes silent after its opening.
+const SLOW_POOL: PoolOptions = PoolOptions { name: "everflame-slow", threads: 2, abandoned: 8, ..POOL };
+
+/// A refused executable is tried again after this time, each time after twice as long as before, ns.
+const RETRY_NS: u64 = 60_000_000_000;
+/// The longest pause, ns: an hour. What is tried in vain costs a row build.
+const MAX_RETRY_NS: u64 = 3_600_000_000_000;
+
+enum Input {
+    File(Arc<File>, u64),
+    Bytes(&'static [u8]),
+}
+
+/// What a worker made of one file.
+struct Built {
+    result: Result<(Plan, BuildStats, bool), String>,
+    nanoseconds: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pool {
+    Local,
+    Slow,
+}
+
+struct UnderWay {
+    pool: Pool,
+    ticket: Ticket,
+    index: ExecutableIndex,
+    /// Past its deadline: nobody waits for it, but it may still come.
+    is_stuck: bool,
+}
+
+/// The workers, and what they are at.
+pub(super) struct RowBuilders {
+    local: Workers<Built>,
+    slow: Workers<Built>,
+    under_way: Vec<UnderWay>,
+}
+
+impl RowBuilders {
+    pub(super) fn new() -> RowBuilders {
+        RowBuilders { local: Workers::new(POOL), slow: Workers::new(SLOW_POOL), under_way: Vec::new() }
+    }
+
+    /// False if too many wait: the next sample asks again.
+    fn ask(&mut self, index: ExecutableIndex, executable: &Executable) -> bool {
+        let input = match &executable.file {
+            Some(file) => Input::File(file.clone(), executable.size),
+            None => Input::Bytes(super::vdso::image()),
+        };
+        let work = move || {
+            let started = Instant::now();
+            let result = build(&input);
+            Built { result, nanoseconds: started.elapsed().as_nanos() as u64 }
+        };
+        let (pool, asked) = match executable.lane {
+            None => (Pool::Local, self.local.submit(None, work)),
+            lane @ Some(_) => (Pool::Slow, self.slow.submit(lane, work)),
+        };
+        self.under_way.extend(asked.map(|ticket| UnderWay { pool, ticket, index, is_stuck: false }));
+        asked.is_some()
+    }
+
+    /// Builds that somebody waits for.
+    pub(super) fn building(&self) -> usize {
+        self.under_way.iter().filter(|build| !build.is_stuck).count()
+    }
+
+    /// Builds that ever got stuck.
+    pub(super) fn stuck(&self) -> u64 {
+        self.local.stuck() + self.slow.stuck()
+    }
+
+    /// Waits for the next build, but not longer than `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) {
+        let slow = self.under_way.iter().any(|build| build.pool == Pool::Slow && !build.is_stuck);
+        let local = self.under_way.iter().any(|build| build.pool == Pool::Local && !build.is_stuck);
+        match (local, slow) {
+            (true, _) => self.local.wait(timeout),
+            (false, true) => self.slow.wait(timeout),
+            (false, false) => {}
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Vec<(ExecutableIndex, Report<Built>)> {
+        let local = self.local.take(now).into_iter().map(|(ticket, report)| (Pool::Local, ticket, report));
+        let slow = self.slow.take(now).into_iter().map(|(ticket, report)| (Pool::Slow, ticket, report));
+        let reports: Vec<_> = local.chain(slow).collect();
+        let mut taken = Vec::new();
+        for (pool, ticket, report) in reports {
+            let found = self.under_way.iter().position(|build| build.pool == pool && build.ticket == ticket);
+            let Some(at) = found else { continue };
+            let index = self.under_way[at].index;
+            if matches!(report, Report::Stuck) {
+                self.under_way[at].is_stuck = true;
+            } else {
+                self.under_way.swap_remove(at);
+            }
+            taken.push((index, report));
+        }
+        taken
+    }
+}
+
+impl Executables {
+    /// The descriptor of an executable, which is reserved, and its rows asked for, if this is the first time.
+    pub fn descriptor(&mut self, index: ExecutableIndex, tables: &mut Tables) -> Result<u32, SamplerError> {
+        let Some(executable) = self.slots.get_mut(index) else { return Ok(0) };
+        let descriptor = match executable.descriptor {
+            Some(known) => known,
+            None => {
+                let Some(reserved) = tables.reserve_descriptor()? else {
+                    self.counters.refused += 1;
+                    return Ok(0);
+                };
+                executable.descriptor = Some(reserved);
+                reserved
+            }
+        };
+        if matches!(executable.rows, RowState::Unbuilt) && self.builders.ask(index, executable) {
+            executable.rows = RowState::Building;
+        }
+        Ok(descriptor)
+    }
+
+    /// Puts finished rows into the slab.
+    pub(super) fn take_built(&mut self, tables: &mut Tables, now: Instant) -> Result<(), SamplerError> {
+        for (index, report) in self.builders.take(now) {
+            let state = match report {
+                Report::Done(built) => self.load(index, built, tables)?,
+                Report::Stuck | Report::Dropped => {
+                    if let Some(lane) = self.slots.get(index).and_then(|executable| executable.lane) {
+                        self.asked.avoid(lane, now);
+                    }
+                    self.without_rows(index, "reading the file took too long".into(), tables)
+                }
+                Report::Panicked => self.without_rows(index, "the row builder failed".into(), tables),
+            };
+            if let Some(executable) = self.slots.get_mut(index) {
+                executable.rows = state;
+            }
+        }
+        Ok(())
+    }
+
+    fn without_rows(&mut self, index: ExecutableIndex, why: String, tables: &mut Tables) -> RowState {
+        self.counters.without_rows += 1;
+        if let Some(descriptor) = self.slots.get(index).and_then(|executable| executable.descriptor) {
+            tables.mark_without_rows(descriptor);
+        }
+        RowState::None(why)
+    }
+
+    fn load(&mut self, index: ExecutableIndex, built: Built, tables: &mut Tables) -> Result<RowState, SamplerError> {
+        self.counters.build_ns += built.nanoseconds;
+        let (plan, stats, is_go) = match built.result {
+            Ok(built) => built,
+            Err(why) => return Ok(self.without_rows(index, why, tables)),
+        };
+        self.counters.rows += stats.rows_kept;
+        self.counters.unsupported_rows += stats.rows_unsupported;
+        let Some(executable) = self.slots.get_mut(index) else { return Ok(RowState::Unbuilt) };
+        executable.is_go = is_go;
+        match executable.descriptor {
+            _ if plan.is_empty() => Ok(self.without_rows(index, "the file has no unwind information".into(), tables)),
+            Some(descriptor) => self.place(descriptor, &plan, index, tables),
+            None => Ok(RowState::Unbuilt),
+        }
+    }
+
+    /// Loads a plan; others make way if they are sampled less.
+    fn place(
+        &mut self,
+        descriptor: u32,
+        plan: &Plan,
+        newcomer: ExecutableIndex,
+        tables: &mut Tables,
+    ) -> Result<RowState, SamplerError> {
+        if tables.is_too_large(plan) {
+            self.counters.refused_too_large += 1;
+            return Ok(self.refuse(newcomer, None, tables));
+        }
+        if let Some(loaded) = tables.load_executable(descriptor, plan)? {
+            return Ok(RowState::Loaded(loaded));
+        }
+        let now_ns = self.now_ns;
+        let recent = self.slots.get(newcomer).map_or(0, |executable| executable.recent.count(now_ns));
+        let holders = self.slots.iter().filter(|(_, executable)| matches!(executable.rows, RowState::Loaded(_)));
+        let holders = holders.map(|(index, executable)| Holder {
+            index,
+            last_sampled_ns: executable.last_sampled_ns,
+            recent: executable.recent.count(now_ns),
+        });
+        let slots = &self.slots;
+        let rows_of = |holder: &Holder| match slots.get(holder.index).map(|executable| &executable.rows) {
+            Some(RowState::Loaded(loaded)) => Some(loaded),
+            _ => None,
+        };
+        let fits = |gone: &[Holder]| tables.would_fit(plan, gone.iter().filter_map(rows_of));
+        let victims = match choose(holders.collect(), recent, now_ns, fits) {
+            Ok(victims) => victims,
+            Err(refusal) => {
+                match refusal {
+                    Refusal::OthersNeedIt => self.counters.refused_for_others += 1,
+                    Refusal::NoRoom => self.counters.refused += 1,
+                }
+                return Ok(self.refuse(newcomer, Some(now_ns), tables));
+            }
+        };
+        for Holder { index, .. } in victims {
+            let Some(victim) = self.slots.get_mut(index) else { continue };
+            if let RowState::Loaded(loaded) = std::mem::replace(&mut victim.rows, RowState::Unbuilt) {
+                tables.unload_executable(loaded);
+                self.counters.evicted += 1;
+            }
+        }
+        Ok(match tables.load_executable(descriptor, plan)? {
+            Some(loaded) => RowState::Loaded(loaded),
+            None => {
+                self.counters.refused += 1;
+                self.refuse(newcomer, Some(now_ns), tables)
+            }
+        })
+    }
+
+    /// Until it is tried again, its code is walked by frame pointer: copies of its stacks would be of no use.
+    fn refuse(&mut self, index: ExecutableIndex, now_ns: Option<u64>, tables: &mut Tables) -> RowState {
+        let Some(executable) = self.slots.get_mut(index) else { return RowState::Unbuilt };
+        if let Some(descriptor) = executable.descriptor {
+            tables.mark_without_rows(descriptor);
+        }
+        let waited_ns = (executable.waited_ns * 2).clamp(RETRY_NS, MAX_RETRY_NS);
+        executable.waited_ns = waited_ns;
+        let at_ns = now_ns.map_or(u64::MAX, |now_ns| now_ns.saturating_add(waited_ns));
+        RowState::Refused(Retry { at_ns, waited_ns })
+    }
+
+    /// Builds again what was refused long enough ago and sampled since.
+    pub(super) fn retry_refused(&mut self, now_ns: u64) {
+        for (index, executable) in self.slots.iter_mut() {
+            let RowState::Refused(retry) = executable.rows else { continue };
+            let sampled_since = executable.last_sampled_ns > retry.at_ns.saturating_sub(retry.waited_ns);
+            if now_ns >= retry.at_ns && sampled_since && self.builders.ask(index, executable) {
+                executable.rows = RowState::Building;
+            }
+        }
+    }
+}
+
+fn build(input: &Input) -> Result<(Plan, BuildStats, bool), String> {
+    let limits = Limits::default();
+    let of_bytes = |bytes: &[u8]| {
+        let rows = rows_of_elf(bytes, &limits).map_err(|error| error.to_string())?;
+        let plan = Plan::new(&rows, &limits).map_err(|error| error.to_string())?;
+        Ok((plan, rows.stats, rows.is_go))
+    };
+    match input {
+        Input::Bytes(bytes) => of_bytes(bytes),
+        Input::File(_, size) if *size > MAX_FILE_BYTES => Err(format!("the file has {size} bytes, more than 4 GiB")),
+        Input::File(file, _) => with_bytes(file, of_bytes).map_err(|error| format!("cannot map the file: {error}"))?,
+    }
+}

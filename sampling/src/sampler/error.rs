@@ -1,0 +1,106 @@
+//! What can go wrong between us and the kernel; each names the call, the object and the way out.
+
+use std::io;
+
+/// Failures of loading, opening and reading.
+#[derive(Debug, thiserror::Error)]
+pub enum SamplerError {
+    /// A map or program of the object could not be loaded.
+    #[error("the kernel refused the eBPF {what}: {why}{}", hint(why))]
+    Load {
+        /// Which map or program.
+        what: String,
+        /// The loader's and the verifier's words.
+        why: String,
+    },
+    /// A filter set has no room.
+    #[error("more than {} {what} to filter by", profiler_common::filter::MAX_LISTED)]
+    FilterFull {
+        /// Of what.
+        what: &'static str,
+    },
+    /// `perf_event_open` failed.
+    #[error("perf_event_open({what}) on CPU {cpu}: {source}; {}", perf_hint(source))]
+    PerfEventOpen {
+        /// Which event.
+        what: &'static str,
+        /// On which CPU.
+        cpu: u32,
+        /// errno.
+        source: io::Error,
+    },
+    /// An ioctl on a perf event failed.
+    #[error("ioctl({what}) on the perf event of CPU {cpu}: {source}")]
+    PerfEventIoctl {
+        /// Which request.
+        what: &'static str,
+        /// On which CPU.
+        cpu: u32,
+        /// errno.
+        source: io::Error,
+    },
+    /// A ring or segment could not be mapped.
+    #[error("mmap of {bytes} bytes for {what}: {source}; with a low RLIMIT_MEMLOCK, CAP_IPC_LOCK is needed")]
+    Map {
+        /// What for.
+        what: &'static str,
+        /// How much.
+        bytes: usize,
+        /// errno.
+        source: io::Error,
+    },
+    /// A file of the kernel's could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which.
+        path: String,
+        /// errno.
+        source: io::Error,
+    },
+    /// A file of the kernel's was not what it should be.
+    #[error("{path} is not understood: {why}")]
+    Format {
+        /// Which.
+        path: String,
+        /// Where.
+        why: &'static str,
+    },
+    /// Not enough rights, found before anything else is tried.
+    #[error(
+        "profiling needs {missing}: run as root, or grant it (setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore,cap_syslog,cap_ipc_lock+ep)"
+    )]
+    Capability {
+        /// The names of the capabilities that are not there.
+        missing: String,
+    },
+    /// A pid namespace of our own.
+    #[error("this is not the host's pid namespace: run with hostPID: true (Kubernetes) or --pid=host (docker)")]
+    PidNamespace,
+    /// No BTF.
+    #[error(
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing): a kernel >= 5.10 built with CONFIG_DEBUG_INFO_BTF=y is needed"
+    )]
+    NoBtf,
+}
+
+fn hint(why: &str) -> &'static str {
+    if why.contains("Operation not permitted") || why.contains("EPERM") {
+        "; root or CAP_BPF + CAP_PERFMON is needed, and neither kernel lockdown (confidentiality) nor a seccomp profile may forbid bpf(2)"
+    } else if why.contains("Function not implemented") || why.contains("ENOSYS") {
+        "; this kernel is built without CONFIG_BPF_SYSCALL"
+    } else {
+        ""
+    }
+}
+
+fn perf_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => {
+            "kernel.perf_event_paranoid or a seccomp profile forbids it: run as root, or with CAP_PERFMON (CAP_SYS_ADMIN where paranoid is 3 or more)"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => "too many open files: raise RLIMIT_NOFILE",
+        Some(libc::ENOSYS) => "this kernel is built without CONFIG_PERF_EVENTS",
+        Some(libc::ENODEV | libc::ENOENT) => "this CPU or event does not exist (went offline?)",
+        _ => "see perf_event_open(2)",
+    }
+}

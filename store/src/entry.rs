@@ -1,0 +1,304 @@
+//! The things that a dictionary numbers, as bytes and back. Equal things have equal bytes, so that they get one number.
+//!
+//! They are the batch's own types; their indices count within the dictionary's tables instead of the batch's.
+
+use std::sync::Arc;
+
+use unwind::end::End;
+
+use super::bytes::{Bytes, Malformed, put};
+use profiles::profile::{
+    Function, FunctionIndex, Identity, IdentityIndex, Line, Location, LocationKind, Mapping, MappingIndex, Process,
+    StringIndex,
+};
+
+/// A thread as it was at its samples' time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Thread {
+    /// Into the table of processes.
+    pub(super) process: u32,
+    pub(super) tid: u32,
+    /// Into the owners' texts.
+    pub(super) name: u32,
+}
+
+/// A stack with what is to be known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trace {
+    /// The leaf's node in the tree of stacks; 0 is a stack without frames.
+    pub(super) node: u32,
+    pub(super) end: End,
+    /// Bits of [`unwind::end::provenance`].
+    pub(super) provenance: u8,
+}
+
+/// In the order of their numbers in a file: new ones come last.
+const KINDS: [LocationKind; 10] = [
+    LocationKind::Native,
+    LocationKind::Go,
+    LocationKind::Kernel,
+    LocationKind::KernelModule,
+    LocationKind::Bpf,
+    LocationKind::Vdso,
+    LocationKind::Jit,
+    LocationKind::Interpreter,
+    LocationKind::Marker,
+    LocationKind::Unknown,
+];
+
+/// Kinds have no numbers of their own; this one has to be told of each new kind.
+fn kind_number(kind: LocationKind) -> u8 {
+    match kind {
+        LocationKind::Native => 0,
+        LocationKind::Go => 1,
+        LocationKind::Kernel => 2,
+        LocationKind::KernelModule => 3,
+        LocationKind::Bpf => 4,
+        LocationKind::Vdso => 5,
+        LocationKind::Jit => 6,
+        LocationKind::Interpreter => 7,
+        LocationKind::Marker => 8,
+        LocationKind::Unknown => 9,
+    }
+}
+
+fn put_all(out: &mut Vec<u8>, numbers: &[u32]) {
+    for number in numbers {
+        put(out, u64::from(*number));
+    }
+}
+
+/// 0 for none, else one more than the index.
+fn put_option(out: &mut Vec<u8>, index: Option<u32>) {
+    put(out, index.map_or(0, |index| u64::from(index) + 1));
+}
+
+fn option(bytes: &mut Bytes<'_>) -> Result<Option<u32>, Malformed> {
+    let number = bytes.number()?.checked_sub(1);
+    number.map(|index| u32::try_from(index).map_err(|_| Malformed("an index beyond 32 bits"))).transpose()
+}
+
+/// Reads the whole of an entry.
+fn whole<'bytes, T>(
+    entry: &'bytes [u8],
+    read: impl FnOnce(&mut Bytes<'bytes>) -> Result<T, Malformed>,
+) -> Result<T, Malformed> {
+    let mut bytes = Bytes(entry);
+    let value = read(&mut bytes)?;
+    bytes.end()?;
+    Ok(value)
+}
+
+pub(super) fn put_mapping(out: &mut Vec<u8>, mapping: &Mapping) {
+    put_all(out, &[mapping.filename.0, mapping.build_id.0]);
+}
+
+pub(super) fn mapping(entry: &[u8]) -> Result<Mapping, Malformed> {
+    whole(entry, |bytes| Ok(Mapping { filename: StringIndex(bytes.small()?), build_id: StringIndex(bytes.small()?) }))
+}
+
+pub(super) fn put_function(out: &mut Vec<u8>, function: &Function) {
+    put_all(out, &[function.name.0, function.system_name.0, function.filename.0, function.start_line]);
+}
+
+pub(super) fn function(entry: &[u8]) -> Result<Function, Malformed> {
+    whole(entry, |bytes| {
+        Ok(Function {
+            name: StringIndex(bytes.small()?),
+            system_name: StringIndex(bytes.small()?),
+            filename: StringIndex(bytes.small()?),
+            start_line: bytes.small()?,
+        })
+    })
+}
+
+pub(super) fn put_location(out: &mut Vec<u8>, location: &Location) {
+    out.push(kind_number(location.kind));
+    put_option(out, location.mapping.map(|mapping| mapping.0));
+    put(out, location.address);
+    for line in &location.lines {
+        put_all(out, &[line.function.0, line.line, line.column]);
+    }
+}
+
+pub(super) fn location(entry: &[u8]) -> Result<Location, Malformed> {
+    let mut bytes = Bytes(entry);
+    let kind = *KINDS.get(bytes.byte()? as usize).ok_or(Malformed("a kind of location that is not known"))?;
+    let mapping = option(&mut bytes)?.map(MappingIndex);
+    let address = bytes.number()?;
+    let mut lines = Vec::new();
+    while bytes.end().is_err() {
+        let function = FunctionIndex(bytes.small()?);
+        lines.push(Line { function, line: bytes.small()?, column: bytes.small()? });
+    }
+    Ok(Location { kind, mapping, address, lines })
+}
+
+pub(super) fn put_process(out: &mut Vec<u8>, process: &Process) {
+    put(out, u64::from(process.pid));
+    put(out, process.start_time_ns);
+    put_all(out, &[process.comm.0, process.executable.0]);
+    put(out, process.cgroup_id);
+    put(out, u64::from(process.cgroup.0));
+    put_option(out, process.identity.map(|identity| identity.0));
+}
+
+pub(super) fn process(entry: &[u8]) -> Result<Process, Malformed> {
+    whole(entry, |bytes| {
+        Ok(Process {
+            pid: bytes.small()?,
+            start_time_ns: bytes.number()?,
+            comm: StringIndex(bytes.small()?),
+            executable: StringIndex(bytes.small()?),
+            cgroup_id: bytes.number()?,
+            cgroup: StringIndex(bytes.small()?),
+            identity: option(bytes)?.map(IdentityIndex),
+        })
+    })
+}
+
+pub(super) fn put_thread(out: &mut Vec<u8>, thread: Thread) {
+    put_all(out, &[thread.process, thread.tid, thread.name]);
+}
+
+pub(super) fn thread(entry: &[u8]) -> Result<Thread, Malformed> {
+    whole(entry, |bytes| Ok(Thread { process: bytes.small()?, tid: bytes.small()?, name: bytes.small()? }))
+}
+
+pub(super) fn put_trace(out: &mut Vec<u8>, trace: Trace) {
+    put(out, u64::from(trace.node));
+    out.extend([trace.end as u8, trace.provenance]);
+}
+
+pub(super) fn trace(entry: &[u8]) -> Result<Trace, Malformed> {
+    whole(entry, |bytes| {
+        let node = bytes.small()?;
+        let end = End::from_number(bytes.byte()?).ok_or(Malformed("an end of a stack that is not known"))?;
+        Ok(Trace { node, end, provenance: bytes.byte()? })
+    })
+}
+
+/// Texts of an identity that come before its labels.
+const IDENTITY_TEXTS: usize = 12;
+
+fn identity_texts(identity: &Identity) -> [&Arc<str>; IDENTITY_TEXTS] {
+    [
+        &identity.container_id,
+        &identity.pod_uid,
+        &identity.pod,
+        &identity.namespace,
+        &identity.container,
+        &identity.image,
+        &identity.node,
+        &identity.workload_kind,
+        &identity.workload,
+        &identity.service,
+        &identity.environment,
+        &identity.version,
+    ]
+}
+
+/// `number` gives a text's number in the owners' texts.
+pub(super) fn put_identity(
+    out: &mut Vec<u8>,
+    identity: &Identity,
+    mut number: impl FnMut(&str) -> Result<u32, Malformed>,
+) -> Result<(), Malformed> {
+    let labels = identity.labels.iter().flat_map(|(key, value)| [key, value]);
+    for text in identity_texts(identity).into_iter().chain(labels) {
+        put(out, u64::from(number(text)?));
+    }
+    Ok(())
+}
+
+/// The number of one of an identity's texts, by its place in the entry.
+pub(super) fn identity_text(entry: &[u8], place: usize) -> Result<u32, Malformed> {
+    let mut bytes = Bytes(entry);
+    for _ in 0..place {
+        bytes.small()?;
+    }
+    bytes.small()
+}
+
+/// Places of texts in an identity's entry, for those that are labels.
+pub(super) mod identity_place {
+    pub(crate) const POD: usize = 2;
+    pub(crate) const NAMESPACE: usize = 3;
+    pub(crate) const CONTAINER: usize = 4;
+    pub(crate) const NODE: usize = 6;
+    pub(crate) const WORKLOAD: usize = 8;
+    pub(crate) const SERVICE: usize = 9;
+}
+
+/// `text` gives the text of a number.
+pub(super) fn identity<'text>(
+    entry: &[u8],
+    text: impl Fn(u32) -> Result<&'text str, Malformed>,
+) -> Result<Identity, Malformed> {
+    let mut bytes = Bytes(entry);
+    let mut next = || -> Result<Option<Arc<str>>, Malformed> {
+        if bytes.end().is_ok() { Ok(None) } else { Ok(Some(text(bytes.small()?)?.into())) }
+    };
+    let mut field = || next()?.ok_or(Malformed("an identity without all its texts"));
+    let mut identity = Identity {
+        container_id: field()?,
+        pod_uid: field()?,
+        pod: field()?,
+        namespace: field()?,
+        container: field()?,
+        image: field()?,
+        node: field()?,
+        workload_kind: field()?,
+        workload: field()?,
+        service: field()?,
+        environment: field()?,
+        version: field()?,
+        labels: Vec::new(),
+    };
+    while let Some(key) = next()? {
+        let value = next()?.ok_or(Malformed("a label without a value"))?;
+        identity.labels.push((key, value));
+    }
+    Ok(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_location_keeps_its_number() {
+        for (number, kind) in KINDS.into_iter().enumerate() {
+            assert_eq!(kind_number(kind) as usize, number);
+        }
+    }
+
+    #[test]
+    fn identities_come_back_and_their_places_are_right() {
+        let names =
+            ["id", "uid", "pod", "space", "box", "image", "node", "Job", "work", "service", "env", "v1", "k", "v"];
+        let text = |number: u32| names.get(number as usize).copied().ok_or(Malformed("no text"));
+        let entry: Vec<u8> = (0..names.len() as u8).collect();
+        let read = identity(&entry, text).unwrap();
+        assert_eq!((&*read.container_id, &*read.version, read.labels.len()), ("id", "v1", 1));
+        let mut again = Vec::new();
+        let number = |wanted: &str| Ok(names.iter().position(|name| *name == wanted).unwrap() as u32);
+        put_identity(&mut again, &read, number).unwrap();
+        assert_eq!(again, entry);
+        use identity_place::{CONTAINER, NAMESPACE, NODE, POD, SERVICE, WORKLOAD};
+        let places = [POD, NAMESPACE, CONTAINER, NODE, WORKLOAD, SERVICE];
+        let found = places.map(|place| text(identity_text(&entry, place).unwrap()).unwrap());
+        assert_eq!(found, ["pod", "space", "box", "node", "work", "service"]);
+    }
+
+    #[test]
+    fn entries_that_end_early_or_late_are_refused() {
+        assert!(mapping(&[1]).is_err());
+        assert!(mapping(&[1, 2, 3]).is_err());
+        assert!(location(&[99, 0, 0]).is_err());
+        assert!(location(&[0, 0, 5, 1]).is_err());
+        assert!(trace(&[0, 200, 0]).is_err());
+        assert!(identity(&[0; 11], |_| Ok("")).is_err());
+        assert!(identity(&[0; 13], |_| Ok("")).is_err());
+    }
+}

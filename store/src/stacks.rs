@@ -1,0 +1,209 @@
+//! [`Reader::stacks`]: sums by stack over a range of time, in the form that every output starts from.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use pprof_proto::Profile;
+
+use super::bytes::Malformed;
+use super::columns::Facts;
+use super::dictionary::{Part, Table};
+use super::entry::{Trace, put_trace};
+use super::error::StoreError;
+use super::label::Query;
+use super::reader::{Reader, SegmentView, Skipped};
+use super::result::ResultTables;
+use super::transfer::Transfer;
+use profiles::ledger::Ledger;
+use profiles::profile::Batch;
+use profiles::profile::pprof::{self, EncodeError, ProfileInfo, Vocabulary};
+
+/// Rows (an owner's stack) that one answer may have, about 200 bytes each with what they become.
+pub const MAX_RESULT_ROWS: usize = 1 << 20;
+/// Frames of all distinct stacks of an answer together, as a tree: about 20 bytes each.
+const MAX_RESULT_NODES: usize = 4 << 20;
+/// The same with each stack written out: 4 bytes each.
+const MAX_RESULT_FRAMES: u64 = 32 << 20;
+
+/// Which samples become one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grouping {
+    /// Equal stacks of processes of one name, executable and owner, whatever their pid: what long ranges of time need.
+    #[default]
+    Processes,
+    /// Equal stacks of one thread.
+    Threads,
+}
+
+type Sums<K> = HashMap<K, (u64, u64), hashbrown::DefaultHashBuilder>;
+
+/// Sums by stack.
+#[derive(Clone, Debug)]
+pub struct StackSums {
+    /// One sample for each row, with the sum of its weights; its time and CPU say nothing. Grouped by processes, pid and tid are
+    /// 0. The batch's times are those of the samples that were summed; the ledger is the sum of the batches that the range touches,
+    /// without regard to the filters.
+    pub batch: Batch,
+    /// For each of the batch's samples, how many it stands for.
+    pub counts: Vec<u64>,
+    /// What became one row.
+    pub grouping: Grouping,
+    /// CPU time of rows beyond [`MAX_RESULT_ROWS`] or other limits: it is in no sample. The largest rows of each segment come first.
+    pub left_out_ns: u64,
+    /// What could not be looked at.
+    pub skipped: Skipped,
+}
+
+impl StackSums {
+    /// As a pprof profile: page, SVG, folded lines and `top` start from it.
+    ///
+    /// # Errors
+    /// None for sums that come from a store.
+    pub fn profile(&self, info: &ProfileInfo) -> Result<Profile, EncodeError> {
+        let vocabulary = match self.grouping {
+            Grouping::Threads => Vocabulary::EVERFLAME,
+            // They would all be 0.
+            Grouping::Processes => Vocabulary { pid: None, thread_id: None, ..Vocabulary::EVERFLAME },
+        };
+        pprof::encode_sums(&self.batch, &self.counts, info, &vocabulary)
+    }
+
+    /// Samples in all rows.
+    pub fn samples(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// CPU time of all rows, ns.
+    pub fn cpu_ns(&self) -> u64 {
+        self.batch.samples.iter().fold(0, |sum, sample| sum.saturating_add(sample.weight_ns))
+    }
+}
+
+/// The answer in the making.
+#[derive(Default)]
+struct Answer {
+    tables: ResultTables,
+    /// (owner, trace) with the result's numbers.
+    rows: Sums<(u32, u32)>,
+    traces: Vec<Trace>,
+    trace_numbers: HashMap<Vec<u8>, u32>,
+    frames: u64,
+    left_out_ns: u64,
+    facts: Option<(Facts, u64)>,
+}
+
+impl Reader {
+    /// Sums by stack of the samples that the query asks for.
+    ///
+    /// # Errors
+    /// The history can't be read. Damaged segments are no error, see [`StackSums::skipped`].
+    pub fn stacks(&self, query: &Query, grouping: Grouping) -> Result<StackSums, StoreError> {
+        let mut answer = Answer::default();
+        let skipped = self.each_segment(query, &[Part::Owners, Part::Code], |segment| {
+            let sums = sum_segment(segment, query, &mut answer)?;
+            answer.add(segment, sums, grouping).map_err(|problem| segment.damaged(0, problem))
+        })?;
+        answer.finish(grouping, skipped)
+    }
+}
+
+/// Sums of one segment by (thread, trace).
+fn sum_segment(
+    segment: &mut SegmentView<'_>,
+    query: &Query,
+    answer: &mut Answer,
+) -> Result<Sums<(u32, u32)>, StoreError> {
+    let mut sums = Sums::default();
+    for chunk in 0..segment.chunks.len() {
+        let wanted = segment.has_allowed(chunk)?;
+        let (facts, samples) = segment.samples(chunk)?;
+        answer.note(&facts, query);
+        if !wanted {
+            continue;
+        }
+        for sample in samples {
+            if !query.contains(facts.wall_ns(sample.time_ns)) {
+                continue;
+            }
+            if segment.allows(sample.thread).map_err(|problem| segment.damaged(chunk, problem))? {
+                let (count, weight) = sums.entry((sample.thread, sample.trace)).or_default();
+                *count += 1;
+                *weight = sample.weight_ns.saturating_add(*weight);
+            }
+        }
+    }
+    Ok(sums)
+}
+
+impl Answer {
+    /// Widens the answer's time by a chunk's.
+    fn note(&mut self, facts: &Facts, query: &Query) {
+        let start_ns = facts.wall_start_ns.max(query.from_ns);
+        let end_ns = facts.wall_start_ns.saturating_add(facts.duration_ns).min(query.to_ns);
+        let (sum, end) =
+            self.facts.get_or_insert((Facts { wall_start_ns: start_ns, ledger: Ledger::default(), ..*facts }, end_ns));
+        sum.wall_start_ns = sum.wall_start_ns.min(start_ns);
+        *end = (*end).max(end_ns);
+        sum.period_ns = facts.period_ns;
+        sum.ledger.add(&facts.ledger);
+    }
+
+    fn add(&mut self, segment: &SegmentView<'_>, sums: Sums<(u32, u32)>, grouping: Grouping) -> Result<(), Malformed> {
+        let tables = &segment.tables;
+        let mut transfer = Transfer::new(tables);
+        let mut sums: Vec<((u32, u32), (u64, u64))> = sums.into_iter().collect();
+        // The order of a hash map must not show; and what is left out is to be small.
+        sums.sort_unstable_by_key(|(key, (_, weight))| (Reverse(*weight), *key));
+        for ((thread, trace), (count, weight)) in sums {
+            let nodes = self.tables.dictionary.nodes().len();
+            if self.rows.len() >= MAX_RESULT_ROWS || nodes >= MAX_RESULT_NODES || self.frames >= MAX_RESULT_FRAMES {
+                self.left_out_ns = self.left_out_ns.saturating_add(weight);
+                continue;
+            }
+            let into = &mut self.tables.dictionary;
+            let thread = tables.thread(thread)?;
+            let owner = match grouping {
+                Grouping::Threads => transfer.thread(into, thread)?,
+                Grouping::Processes => transfer.kind_of_process(into, thread.process)?,
+            };
+            let trace = tables.trace(trace)?;
+            let depth = tables.depth(trace.node);
+            let trace = Trace { node: transfer.node(into, trace.node)?, ..trace };
+            let trace = self.trace(trace, depth);
+            let (counts, weights) = self.rows.entry((owner, trace)).or_default();
+            *counts += count;
+            *weights = weights.saturating_add(weight);
+        }
+        Ok(())
+    }
+
+    fn trace(&mut self, trace: Trace, depth: u64) -> u32 {
+        let mut key = Vec::new();
+        put_trace(&mut key, trace);
+        let next = self.traces.len() as u32;
+        let number = *self.trace_numbers.entry(key).or_insert(next);
+        if number == next {
+            self.traces.push(trace);
+            self.frames += depth;
+        }
+        number
+    }
+
+    fn finish(self, grouping: Grouping, skipped: Skipped) -> Result<StackSums, StoreError> {
+        let mut rows: Vec<((u32, u32), (u64, u64))> = self.rows.into_iter().collect();
+        rows.sort_unstable_by_key(|(key, (_, weight))| (Reverse(*weight), *key));
+        let counts = rows.iter().map(|(_, (count, _))| *count).collect();
+        let rows: Vec<(u32, Trace, u64)> = rows
+            .into_iter()
+            .filter_map(|((owner, trace), (_, weight))| Some((owner, *self.traces.get(trace as usize)?, weight)))
+            .collect();
+        let (mut facts, end_ns) = self.facts.unwrap_or_default();
+        facts.duration_ns = end_ns.saturating_sub(facts.wall_start_ns);
+        let owners = match grouping {
+            Grouping::Threads => Table::Threads,
+            Grouping::Processes => Table::Processes,
+        };
+        let batch = self.tables.batch_of_sums(&facts, owners, &rows).map_err(StoreError::Batch)?;
+        Ok(StackSums { batch, counts, grouping, left_out_ns: self.left_out_ns, skipped })
+    }
+}

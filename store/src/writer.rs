@@ -1,0 +1,404 @@
+//! [`Store`]: the one writer of a history.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::bytes::Malformed;
+use super::chunk::{self, HEADER_BYTES};
+use super::columns::{self, Facts, StoredSample};
+use super::counters::StoreCounters;
+use super::dictionary::{Dictionary, Part};
+use super::entry::{Thread, Trace};
+use super::error::StoreError;
+use super::index::{ChunkRow, Index};
+use super::lock::Lock;
+use super::reader::Reader;
+use super::recover::{Recovered, SegmentFacts, SetAside, recover, set_aside};
+use super::segment::{SegmentWriter, file_name};
+use super::transfer::Transfer;
+use profiles::profile::Batch;
+
+/// How long one segment is written. What is removed or damaged goes by segments; each begins with an empty dictionary, which
+/// costs about as much as its first minute.
+const SEGMENT_NS: u64 = 3_600_000_000_000;
+/// Memory that a segment's dictionary may take before the next one is begun: most of what the store costs while nobody asks.
+const MAX_DICTIONARY_BYTES: usize = 8 << 20;
+/// A segment takes at most this share of the limit of bytes.
+const SEGMENTS_IN_LIMIT: u64 = 16;
+/// Batches after which the index is put on disk if nobody flushes: until then it can't use again what it freed, and grows.
+const MOST_UNFLUSHED: u32 = 32;
+/// Files of segments, of which each start of the agent makes one.
+const MAX_SEGMENTS: usize = 10_000;
+
+const INDEX_FILE: &str = "index.redb";
+
+/// How much history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Samples older than this, as seen from the newest one, are removed, an hour's worth at a time.
+    pub age: Duration,
+    /// Bytes of all files. The segment that is being written stays, whatever it takes, and so does the index, which takes 5 MB at
+    /// least.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// 24 hours in at most 1 GiB.
+    fn default() -> Self {
+        Limits { age: Duration::from_secs(24 * 3600), bytes: 1 << 30 }
+    }
+}
+
+/// What writer and readers share.
+pub(super) struct Shared {
+    pub(super) folder: PathBuf,
+    /// `None` after a failure, until it is made again.
+    pub(super) index: RwLock<Option<Arc<Index>>>,
+    /// Segments that a reader found damaged, and what it found. The writer sets them aside.
+    pub(super) damaged: Mutex<BTreeMap<u32, String>>,
+}
+
+impl Shared {
+    pub(super) fn index(&self) -> Result<Arc<Index>, StoreError> {
+        // A poisoned lock holds what it held: a pointer is replaced or it is not.
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.clone().ok_or(StoreError::IndexClosed)
+    }
+
+    pub(super) fn segment_path(&self, number: u32) -> PathBuf {
+        self.folder.join(file_name(number))
+    }
+}
+
+/// The segment that is being written.
+struct Current {
+    number: u32,
+    /// Made with the first chunk.
+    file: SegmentWriter,
+    dictionary: Dictionary,
+    chunks: u32,
+    started_ns: u64,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+/// A history on disk, open for writing.
+///
+/// Not for the sampling thread: a slow disk makes [`append`](Store::append) and [`flush`](Store::flush) wait.
+pub struct Store {
+    shared: Arc<Shared>,
+    limits: Limits,
+    _lock: Lock,
+    current: Option<Current>,
+    segments: BTreeMap<u32, SegmentFacts>,
+    set_aside: Vec<SetAside>,
+    next_number: u32,
+    unflushed: u32,
+    counters: StoreCounters,
+}
+
+impl Store {
+    /// Opens the history in `folder`, which is made if it is not there.
+    ///
+    /// What a killed writer left unfinished is cut off; files that are damaged or of another version are
+    /// [set aside](Store::set_aside).
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while another process has it open; otherwise the file system's refusals.
+    pub fn open(folder: &Path, limits: Limits) -> Result<Store, StoreError> {
+        fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
+        let lock = Lock::take(folder)?;
+        let (index, remade) = Index::open(&folder.join(INDEX_FILE))?;
+        let Recovered { segments, set_aside, cut_bytes, next_number } = recover(folder, &index)?;
+        let new = set_aside.iter().filter(|file| !file.why.is_empty()).count() as u64;
+        let shared =
+            Shared { folder: folder.to_owned(), index: RwLock::new(Some(Arc::new(index))), damaged: Mutex::default() };
+        let counters = StoreCounters {
+            bytes_cut: cut_bytes,
+            indexes_remade: u64::from(remade),
+            set_aside: new,
+            ..StoreCounters::default()
+        };
+        let shared = Arc::new(shared);
+        Ok(Store {
+            shared,
+            limits,
+            _lock: lock,
+            current: None,
+            segments,
+            set_aside,
+            next_number,
+            unflushed: 0,
+            counters,
+        })
+    }
+
+    /// A reader, which goes on while this store writes; from any thread.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.shared.clone())
+    }
+
+    /// Counts since the store was opened.
+    pub fn counters(&self) -> StoreCounters {
+        self.counters
+    }
+
+    /// Files that are damaged or of another version, with what to tell about them; those of earlier runs without a reason.
+    pub fn set_aside(&self) -> &[SetAside] {
+        &self.set_aside
+    }
+
+    /// Bytes of all files of the history.
+    pub fn bytes(&self) -> u64 {
+        let index = fs::metadata(self.shared.folder.join(INDEX_FILE)).map_or(0, |metadata| metadata.len());
+        let segments: u64 = self.segments.values().map(|segment| segment.bytes).sum();
+        let aside: u64 = self.set_aside.iter().map(|file| file.bytes).sum();
+        index + segments + aside
+    }
+
+    /// Adds a batch to the history and removes what is beyond the limits. A killed process does not lose it any more; a
+    /// machine without power loses what was not [flushed](Store::flush).
+    ///
+    /// # Errors
+    /// The batch is then not in the history, which is counted, and the next one can be appended.
+    pub fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.repair();
+        let written = self.write(batch);
+        match &written {
+            Ok(()) => {
+                self.counters.batches += 1;
+                self.counters.samples += batch.samples.len() as u64;
+            }
+            Err(StoreError::Batch(_)) => self.counters.batches_refused += 1,
+            Err(_) => {
+                self.counters.batches_failed += 1;
+                self.counters.samples_failed += batch.samples.len() as u64;
+            }
+        }
+        self.retain();
+        self.unflushed += 1;
+        if self.unflushed >= MOST_UNFLUSHED {
+            // Nothing is lost by a failure, and it is counted.
+            let _ = self.flush();
+        }
+        written
+    }
+
+    /// Waits until everything that was appended is on the disk.
+    ///
+    /// # Errors
+    /// The disk or the index failed.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.unflushed = 0;
+        // First what the index will point to.
+        if let Some(current) = &self.current {
+            current.file.sync()?;
+        }
+        let flushed = self.shared.index().and_then(|index| index.flush());
+        if flushed.is_err() {
+            self.close_index();
+        }
+        flushed
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let facts = Facts {
+            wall_start_ns: batch.wall_start_ns,
+            monotonic_start_ns: batch.monotonic_start_ns,
+            duration_ns: batch.duration_ns,
+            period_ns: batch.period_ns,
+            ledger: batch.ledger,
+        };
+        if self.current.as_ref().is_some_and(|current| self.is_full(current, &facts)) {
+            self.end_segment();
+        }
+        let current = match &mut self.current {
+            Some(current) => current,
+            None => {
+                let number = self.next_number;
+                // Also if this fails: a number is never used again.
+                self.next_number += 1;
+                let file = SegmentWriter::create(self.shared.segment_path(number))?;
+                self.segments.insert(number, SegmentFacts { last_ns: 0, bytes: file.bytes });
+                self.current.insert(Current {
+                    number,
+                    file,
+                    dictionary: Dictionary::default(),
+                    chunks: 0,
+                    started_ns: facts.monotonic_start_ns,
+                    first_ns: u64::MAX,
+                    last_ns: 0,
+                })
+            }
+        };
+        let (mut samples, cut) = transfer(batch, &mut current.dictionary).map_err(StoreError::Batch)?;
+        self.counters.frames_cut += cut;
+        let walls = || samples.iter().map(|sample| facts.wall_ns(sample.time_ns));
+        let first_ns = walls().min().unwrap_or(facts.wall_start_ns);
+        let last_ns = walls().max().unwrap_or(facts.wall_start_ns);
+        let sections = [
+            &*columns::encode(&facts, &mut samples),
+            &*current.dictionary.unwritten(Part::Owners),
+            &*current.dictionary.unwritten(Part::Code),
+        ];
+        let (_, bytes) = chunk::encode(current.chunks, (first_ns, last_ns), sections).map_err(StoreError::Batch)?;
+        let offset = current.file.bytes;
+        current.file.append(&bytes)?;
+        current.dictionary.mark_written();
+        let number = current.chunks;
+        current.chunks += 1;
+        current.first_ns = current.first_ns.min(first_ns);
+        current.last_ns = current.last_ns.max(last_ns);
+        let times = (current.first_ns, current.last_ns);
+        let segment = current.number;
+        self.segments.insert(segment, SegmentFacts { last_ns: times.1, bytes: current.file.bytes });
+        self.counters.bytes += bytes.len() as u64;
+
+        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(StoreError::Batch(Malformed("no header")))?;
+        let row = ChunkRow::new(offset, *header, &facts, &samples);
+        let added = self.shared.index().and_then(|index| index.add(segment, number, &row, times));
+        if added.is_err() {
+            // The batch is in its segment, and comes into the index when that is made again.
+            self.close_index();
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, current: &Current, facts: &Facts) -> bool {
+        facts.monotonic_start_ns.saturating_sub(current.started_ns) >= SEGMENT_NS
+            || current.dictionary.memory() > MAX_DICTIONARY_BYTES
+            || current.file.bytes > self.limits.bytes / SEGMENTS_IN_LIMIT
+    }
+
+    /// The next batch begins a new segment.
+    fn end_segment(&mut self) {
+        if let Some(current) = self.current.take() {
+            // Best effort: what a disk does not take now is no reason to keep the segment open.
+            let _ = current.file.sync();
+        }
+    }
+
+    fn close_index(&mut self) {
+        self.counters.index_failures += 1;
+        *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Makes good what failed before: an index that is closed, segments that a reader found damaged.
+    fn repair(&mut self) {
+        if self.shared.index().is_err()
+            && let Ok((index, remade)) = Index::open(&self.shared.folder.join(INDEX_FILE))
+        {
+            // The segment in hand is read like one that a killed process left.
+            self.end_segment();
+            if let Ok(recovered) = recover(&self.shared.folder, &index) {
+                self.counters.indexes_remade += u64::from(remade);
+                self.counters.bytes_cut += recovered.cut_bytes;
+                self.next_number = self.next_number.max(recovered.next_number);
+                self.segments = recovered.segments;
+                self.note_set_aside(recovered.set_aside);
+                *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
+            }
+        }
+        let damaged = std::mem::take(&mut *self.shared.damaged.lock().unwrap_or_else(PoisonError::into_inner));
+        for (number, why) in damaged {
+            if self.current.as_ref().is_some_and(|current| current.number == number) {
+                self.end_segment();
+            }
+            if self.segments.remove(&number).is_none() {
+                continue;
+            }
+            let forgotten = self.shared.index().and_then(|index| index.replace(number, &[]));
+            if forgotten.is_err() {
+                self.close_index();
+            }
+            match set_aside(&self.shared.segment_path(number), why) {
+                Ok(file) => self.note_set_aside(vec![file]),
+                Err(_) => self.counters.removals_failed += 1,
+            }
+        }
+    }
+
+    fn note_set_aside(&mut self, files: Vec<SetAside>) {
+        for file in files {
+            if !self.set_aside.iter().any(|known| known.path == file.path) {
+                self.counters.set_aside += 1;
+                self.set_aside.push(file);
+            }
+        }
+    }
+
+    /// Removes what is too old, or too much.
+    fn retain(&mut self) {
+        let newest_ns = self.segments.values().map(|segment| segment.last_ns).max().unwrap_or(0);
+        let age_ns = u64::try_from(self.limits.age.as_nanos()).unwrap_or(u64::MAX);
+        let oldest_ns = newest_ns.saturating_sub(age_ns);
+        // What was set aside goes first: nobody can ask for it.
+        let mut bytes = self.bytes();
+        let limit = self.limits.bytes;
+        let counters = &mut self.counters;
+        self.set_aside.retain(|file| {
+            if file.modified_ns >= oldest_ns && bytes <= limit {
+                return true;
+            }
+            bytes = bytes.saturating_sub(file.bytes);
+            let removed = fs::remove_file(&file.path);
+            counters.removals_failed += u64::from(removed.is_err());
+            false
+        });
+        loop {
+            let current = self.current.as_ref().map(|current| current.number);
+            let oldest = self.segments.iter().find(|(number, _)| Some(**number) != current);
+            let Some((number, facts)) = oldest.map(|(number, facts)| (*number, *facts)) else { break };
+            let too_much = bytes > limit || self.segments.len() > MAX_SEGMENTS;
+            if facts.last_ns >= oldest_ns && !too_much {
+                break;
+            }
+            // Readers first: the index must not point to a file that is gone.
+            if self.shared.index().and_then(|index| index.replace(number, &[])).is_err() {
+                self.close_index();
+                break;
+            }
+            self.segments.remove(&number);
+            bytes = bytes.saturating_sub(facts.bytes);
+            match fs::remove_file(self.shared.segment_path(number)) {
+                Ok(()) => self.counters.segments_removed += 1,
+                Err(_) => self.counters.removals_failed += 1,
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Best effort: opening makes good what is missing.
+        let _ = self.flush();
+        // Readers may live on; the next store of this folder must be able to open the index.
+        *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// A batch's samples with the dictionary's numbers, and how many frames were too many.
+fn transfer(batch: &Batch, dictionary: &mut Dictionary) -> Result<(Vec<StoredSample>, u64), Malformed> {
+    let mut transfer = Transfer::new(batch);
+    let mut cut = 0;
+    let mut samples = Vec::with_capacity(batch.samples.len());
+    for sample in &batch.samples {
+        let thread = Thread { process: sample.process.0, tid: sample.tid, name: sample.thread_name.0 };
+        let thread = transfer.thread(dictionary, thread)?;
+        let (node, too_many) = transfer.stack(dictionary, sample.stack.0)?;
+        cut += too_many as u64;
+        let trace = Trace { node, end: sample.end, provenance: sample.provenance };
+        let trace = transfer.trace(dictionary, trace)?;
+        samples.push(StoredSample {
+            time_ns: sample.time_ns,
+            weight_ns: sample.weight_ns,
+            cpu: sample.cpu,
+            thread,
+            trace,
+        });
+    }
+    Ok((samples, cut))
+}

@@ -1,0 +1,116 @@
+//! A writer that is killed loses nothing that it had appended, and the store always opens.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::batches::{Maker, Random, plain};
+use crate::{all, assert_holds, long, open, quick_folder, segments};
+
+/// Copies a history's files, the newest segment cut to `length`.
+fn copy_cut(from: &Path, to: &Path, length: u64, with_index: bool) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if with_index || name != "index.redb" {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+    let newest = segments(to).pop().unwrap();
+    fs::OpenOptions::new().write(true).open(newest).unwrap().set_len(length).unwrap();
+}
+
+#[test]
+fn a_segment_that_is_cut_anywhere_keeps_all_its_whole_chunks() {
+    let source = quick_folder();
+    let mut maker = Maker::new(4);
+    maker.samples = 3;
+    let batches: Vec<_> = (0..3).map(|_| maker.batch()).collect();
+    let mut store = open(source.path());
+    let segment = |folder: &Path| segments(folder)[0].clone();
+    let mut ends = Vec::new();
+    for batch in &batches {
+        store.append(batch).unwrap();
+        ends.push(fs::metadata(segment(source.path())).unwrap().len());
+    }
+    drop(store);
+    let next = maker.batch();
+
+    // All of it takes some thousand times the opening of a database.
+    let step = if long() { 1 } else { 211 };
+    let borders = ends.iter().flat_map(|end| [end - 1, *end]);
+    let cuts = (0..ends[2]).step_by(step).chain(borders).chain([1, 15, 16, 17]);
+    for cut in cuts {
+        for with_index in [true, false] {
+            let folder = quick_folder();
+            copy_cut(source.path(), folder.path(), cut, with_index);
+            let whole = ends.iter().filter(|end| **end <= cut).count();
+            let mut store = open(folder.path());
+            assert_holds(&store.reader(), &batches[..whole]);
+            assert!(store.set_aside().is_empty(), "cut at {cut}");
+            store.append(&next).unwrap();
+            drop(store);
+            let expected = [&batches[..whole], std::slice::from_ref(&next)].concat();
+            assert_holds(&open(folder.path()).reader(), &expected);
+        }
+    }
+}
+
+const WRITER_FOLDER: &str = "EVERFLAME_TEST_WRITER_FOLDER";
+const WRITER_SEED: &str = "EVERFLAME_TEST_WRITER_SEED";
+
+/// What the test below starts and kills: appends and flushes for ever, and says after each batch that it is there.
+#[test]
+fn writer_that_is_killed() {
+    let (Some(folder), Ok(seed)) = (std::env::var_os(WRITER_FOLDER), std::env::var(WRITER_SEED)) else { return };
+    let mut maker = Maker::new(seed.parse().unwrap());
+    let mut store = open(Path::new(&folder));
+    // Its parent is to end it. Should it be gone, the pipe is broken, and this panics.
+    for count in 1_u64.. {
+        store.append(&maker.batch()).unwrap();
+        writeln!(std::io::stdout(), "appended {count}").unwrap();
+        if count % 3 == 0 {
+            store.flush().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_is_killed_at_any_point_loses_nothing_that_it_appended() {
+    let rounds = if long() { 100 } else { 4 };
+    let folder = quick_folder();
+    let mut random = Random(77);
+    let mut expected = Vec::new();
+    for seed in 1..=rounds {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::writer_that_is_killed", "--nocapture", "--test-threads=1"])
+            .env(WRITER_FOLDER, folder.path())
+            .env(WRITER_SEED, seed.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let wanted = 1 + random.below(12);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut acknowledged = 0;
+        while acknowledged < wanted {
+            let line = lines.next().expect("the writer ended by itself").unwrap();
+            // The first line has the test's name before it.
+            if let Some(count) = line.rsplit("appended ").next().and_then(|count| count.parse().ok()) {
+                acknowledged = count;
+            }
+        }
+        // SIGKILL, somewhere in what comes after that batch.
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let store = open(folder.path());
+        assert!(store.set_aside().is_empty());
+        let (found, _) = all(&store.reader());
+        let written = found.len() as u64 - expected.len() as u64;
+        assert!(written >= acknowledged, "{written} of {acknowledged} in round {seed}");
+        let mut maker = Maker::new(seed);
+        expected.extend((0..written).map(|_| plain(&maker.batch())));
+        assert!(found.iter().map(plain).eq(expected.iter().cloned()), "round {seed}");
+    }
+}

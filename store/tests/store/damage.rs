@@ -1,0 +1,166 @@
+//! Damaged files, files of another version, and a damaged index.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use profiles::profile::Batch;
+use store::{Grouping, Limits, Query, Skipped, Store, StoreError, decode_segment};
+
+use crate::batches::{Maker, Random};
+use crate::{all, assert_holds, open, quick_folder, segments};
+
+const EVERYTHING: Query = Query { from_ns: 0, to_ns: u64::MAX, filters: Vec::new() };
+
+/// Three segments with two batches each.
+fn three_segments(folder: &Path) -> Vec<Batch> {
+    let mut maker = Maker::new(5);
+    let mut batches = Vec::new();
+    for _ in 0..3 {
+        let mut store = open(folder);
+        for _ in 0..2 {
+            let batch = maker.batch();
+            store.append(&batch).unwrap();
+            batches.push(batch);
+        }
+    }
+    batches
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+#[test]
+fn a_damaged_segment_is_left_out_then_set_aside_and_the_rest_stays() {
+    let folder = quick_folder();
+    let batches = three_segments(folder.path());
+    let middle = segments(folder.path())[1].clone();
+    overwrite(&middle, 300, b"garbage");
+    let mut store = open(folder.path());
+    let reader = store.reader();
+    let rest = [&batches[..2], &batches[4..]].concat();
+
+    let skipped = Skipped { damaged_segments: 1, removed_segments: 0 };
+    let (found, found_skipped) = all(&reader);
+    assert_eq!((found.len(), found_skipped), (4, skipped));
+    assert_eq!(reader.stacks(&EVERYTHING, Grouping::Threads).unwrap().skipped, skipped);
+
+    let next = Maker::after(6, 6).batch();
+    store.append(&next).unwrap();
+    assert_holds(&reader, &[rest, vec![next]].concat());
+    let aside = store.set_aside();
+    assert_eq!(aside.len(), 1);
+    // Its first chunk is the damaged one.
+    let bytes = fs::read(&aside[0].path).unwrap();
+    assert!(decode_segment(&bytes, |_| panic!("a batch of a damaged chunk")).is_err());
+    let new_name = folder.path().join("00000001.segment.set-aside");
+    assert_eq!(aside[0].path, new_name);
+    assert!(aside[0].why.starts_with(&format!("{} is damaged at byte 16: ", middle.display())), "{}", aside[0].why);
+    assert!(new_name.exists() && !middle.exists());
+    assert_eq!(store.counters().set_aside, 1);
+    drop(store);
+    // Known to the next run, as that of an earlier one.
+    assert_eq!(open(folder.path()).set_aside()[0].why, "");
+}
+
+#[test]
+fn a_segment_that_is_damaged_while_it_is_written_is_set_aside_and_writing_goes_on() {
+    let folder = quick_folder();
+    let mut maker = Maker::new(7);
+    let mut store = open(folder.path());
+    store.append(&maker.batch()).unwrap();
+    overwrite(&segments(folder.path())[0], 200, b"garbage");
+    assert_eq!(all(&store.reader()).1.damaged_segments, 1);
+    let next = maker.batch();
+    store.append(&next).unwrap();
+    assert_holds(&store.reader(), &[next]);
+    assert_eq!(store.set_aside().len(), 1);
+}
+
+#[test]
+fn what_is_no_segment_of_this_version_is_set_aside_when_opening() {
+    // (what, where, bytes, what is said)
+    let cases: [(&str, &[u8], &str); 3] = [
+        (
+            "another version",
+            &[b"EVFLHIST\x02\0\0\0", &crc32fast::hash(b"EVFLHIST\x02\0\0\0").to_le_bytes()[..]].concat(),
+            "it is of version 2, and this everflame reads version 1",
+        ),
+        ("another file", b"GARBAGE!", "it does not begin as a segment does"),
+        ("a chunk in the middle of an unindexed one", b"", "damaged at byte 16: "),
+    ];
+    for (what, beginning, why) in cases {
+        let folder = quick_folder();
+        let batches = three_segments(folder.path());
+        let first = &segments(folder.path())[0];
+        if beginning.is_empty() {
+            fs::remove_file(folder.path().join("index.redb")).unwrap();
+            overwrite(first, 100, b"garbage");
+        }
+        overwrite(first, 0, beginning);
+        let store = open(folder.path());
+        assert_holds(&store.reader(), &batches[2..]);
+        let aside = store.set_aside();
+        assert_eq!(aside.len(), 1, "{what}");
+        assert!(aside[0].why.starts_with(why), "{what}: {}", aside[0].why);
+    }
+}
+
+#[test]
+fn an_older_segment_that_lost_its_end_is_set_aside() {
+    let folder = quick_folder();
+    let batches = three_segments(folder.path());
+    let first = &segments(folder.path())[0];
+    let length = fs::metadata(first).unwrap().len();
+    fs::OpenOptions::new().write(true).open(first).unwrap().set_len(length - 1).unwrap();
+    let store = open(folder.path());
+    assert_holds(&store.reader(), &batches[2..]);
+    assert_eq!(store.counters().set_aside, 1);
+}
+
+#[test]
+fn a_damaged_index_is_made_again_from_the_segments() {
+    let source = quick_folder();
+    let batches = three_segments(source.path());
+    let index = fs::read(source.path().join("index.redb")).unwrap();
+    let mut random = Random(11);
+    for round in 0..12 {
+        let mut damaged = index.clone();
+        match round {
+            0 => damaged.clear(),
+            1 => damaged.truncate(100),
+            2 => damaged.truncate(index.len() / 2),
+            3 => damaged.fill(0),
+            4 => damaged[..4096].fill(0xff),
+            _ => {
+                for _ in 0..1 << (round - 4) {
+                    let at = random.below(damaged.len() as u64 / 4) as usize;
+                    damaged[at] ^= 1 << random.below(8);
+                }
+            }
+        }
+        fs::write(source.path().join("index.redb"), damaged).unwrap();
+        let store = open(source.path());
+        assert_holds(&store.reader(), &batches);
+        assert!(store.set_aside().is_empty(), "round {round}");
+    }
+}
+
+#[test]
+fn a_second_writer_is_refused_and_a_reader_is_not_in_the_way() {
+    let folder = quick_folder();
+    let store = open(folder.path());
+    let reader = store.reader();
+    let refused = Store::open(folder.path(), Limits::default()).err().unwrap().to_string();
+    let expected = format!(
+        "the history in {} is in use by another everflame (pid {})",
+        folder.path().display(),
+        std::process::id()
+    );
+    assert!(refused.starts_with(&expected), "{refused}");
+    drop(store);
+    open(folder.path());
+    // It was the closed store's.
+    assert!(matches!(reader.extent(), Err(StoreError::IndexClosed)));
+}
