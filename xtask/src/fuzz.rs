@@ -148,6 +148,12 @@ fn seed(target: &str, corpus: &Path) -> Result<()> {
         "process-maps" => seeds.push(("here".into(), fs::read("/proc/self/maps")?)),
         _ => {}
     }
+    if let Ok(files) = fs::read_dir(folder().join("seeds").join(target)) {
+        for file in files {
+            let path = file?.path();
+            seeds.push(("committed".into(), fs::read(path)?));
+        }
+    }
     for (name, bytes) in seeds {
         fs::write(corpus.join(name), bytes)?;
     }

@@ -4,6 +4,7 @@
 //! steps are also written to `target/skipped-steps`, one per line, which continuous integration compares with the committed
 //! `.ci/expected-skips`: nothing goes untested in silence.
 
+mod real;
 mod steps;
 
 use crate::{install::Missing, paths};
@@ -14,6 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How the steps against real servers begin.
+const REAL: &str = "real-";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Only show the steps
@@ -22,6 +26,10 @@ pub(crate) struct Options {
     /// Only the steps whose name begins so (may be repeated)
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// The steps that test against real servers, which are in no other run (the same as --only real-): their tests measure delays
+    /// and want a machine for themselves
+    #[arg(long)]
+    real: bool,
 }
 
 struct Step {
@@ -44,13 +52,16 @@ struct Done {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut steps = steps::all();
-    if !options.only.is_empty() {
-        for wanted in &options.only {
-            if !steps.iter().any(|step| step.name.starts_with(wanted.as_str())) {
+    let only: Vec<&str> = options.only.iter().map(String::as_str).chain(options.real.then_some(REAL)).collect();
+    if !only.is_empty() {
+        for wanted in &only {
+            if !steps.iter().any(|step| step.name.starts_with(wanted)) {
                 bail!("no step {wanted}: `cargo xtask test --list` shows them");
             }
         }
-        steps.retain(|step| options.only.iter().any(|wanted| step.name.starts_with(wanted.as_str())));
+        steps.retain(|step| only.iter().any(|wanted| step.name.starts_with(wanted)));
+    } else if !options.list {
+        steps.retain(|step| !step.name.starts_with(REAL));
     }
     if options.list {
         for step in &steps {

@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`, cheap ones first.
 
-use super::Step;
+use super::{Step, real};
 use crate::{
     budget, command, ebpf, fuzz,
     install::{self, missing},
@@ -36,6 +36,8 @@ pub(super) fn all() -> Vec<Step> {
         step("page", "the flame-graph page: types, bundle, unit tests", page),
         step("page-browser", "the flame-graph page in Chromium", page_in_browser),
         step("static", "static build against musl", static_build),
+        step("real-backends", "delivery to servers that others wrote", real::backends),
+        step("real-kubernetes", "a real API server takes the manifests", real::kubernetes),
     ];
     steps.push(step("fuzz", "each fuzz target for a few seconds", fuzz::briefly));
     for kernel in &kernels::KERNELS {
@@ -52,7 +54,7 @@ fn step(name: &str, what: &'static str, run: fn() -> Result<()>) -> Step {
     Step { name: name.to_owned(), what, run: Box::new(run) }
 }
 
-fn cargo(words: &[&str]) -> Command {
+pub(super) fn cargo(words: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(paths::root()).args(words);
     cargo
@@ -79,7 +81,7 @@ fn unit() -> Result<()> {
 }
 
 /// What the fixture programs are built with.
-fn need_compilers() -> Result<()> {
+pub(super) fn need_compilers() -> Result<()> {
     let c_library = || Path::new("/usr/include/stdio.h").exists();
     let there = || paths::find_program("cc").is_some() && paths::find_program("c++").is_some() && c_library();
     install::debian_packages(&["gcc", "g++", "libc6-dev"], there)?;

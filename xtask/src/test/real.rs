@@ -1,0 +1,117 @@
+//! The steps `real-…`: servers that others wrote, built from their published Go modules in `testservers/`, and the tests that
+//! send them profiles. The servers are started and ended by the tests.
+//!
+//! All builds share one module cache and one build cache in cargo's target directory: cold they cost 300 s of processor time
+//! without Kubernetes and 830 s with it, warm a few seconds.
+
+use super::steps;
+use crate::{
+    command,
+    install::{self, is_root, missing},
+    paths,
+};
+use anyhow::{Result, ensure};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Go that the servers' modules ask for; from 1.21 on `go` fetches it by itself.
+const GO: (u32, u32) = (1, 26);
+const GO_THAT_FETCHES: (u32, u32) = (1, 21);
+/// Where `profiler/tests/real` looks for the servers.
+const SERVERS_VARIABLE: &str = "EVERFLAME_TESTSERVERS";
+
+/// Datadog's front, Pyroscope's receiver and OpenTelemetry's collector.
+pub(super) fn backends() -> Result<()> {
+    for server in ["pyroscope", "datadog", "collector"] {
+        build(server, &[])?;
+    }
+    test(&["--skip", "kubernetes::"])
+}
+
+/// A Kubernetes API server; the program can be a whole node. Its build is the long one: 530 s of processor time cold.
+pub(super) fn kubernetes() -> Result<()> {
+    const VERSION: &str = "k8s.io/component-base/version";
+    let (number, major, minor) = ("gitVersion=v1.34.4", "gitMajor=1", "gitMinor=34");
+    let words = [number, major, minor].map(|word| format!("-X {VERSION}.{word}"));
+    build("kubernetes", &words.each_ref().map(String::as_str))?;
+    test(&["kubernetes::"])
+}
+
+/// Builds `testservers/NAME`.
+fn build(name: &str, linker_words: &[&str]) -> Result<()> {
+    let go = go()?;
+    let (folder, caches) = (paths::root().join("testservers").join(name), paths::target().join("go"));
+    let program = servers().join(name);
+    fs::create_dir_all(servers())?;
+    let mut build = Command::new(go);
+    build
+        .current_dir(folder)
+        .env("GOMODCACHE", caches.join("modules"))
+        .env("GOCACHE", caches.join("build"))
+        .env("CGO_ENABLED", "0")
+        .env("GOTOOLCHAIN", "auto")
+        // A module cache that is read-only can't be deleted with the target directory.
+        .env("GOFLAGS", "-modcacherw -buildvcs=false -mod=readonly")
+        .env("GOWORK", "off");
+    let linker_words = [&["-s", "-w"], linker_words].concat().join(" ");
+    build.args(["build", "-trimpath", "-ldflags", &linker_words, "-o"]).arg(program).arg(".");
+    command::run(&mut build)
+}
+
+fn servers() -> PathBuf {
+    paths::target().join("testservers")
+}
+
+/// A `go` that can build the servers.
+fn go() -> Result<PathBuf> {
+    install::debian_packages(&["golang-go"], || paths::find_program("go").is_some())?;
+    let go = paths::find_program("go").ok_or_else(|| missing("go"))?;
+    let says = command::output(Command::new(&go).arg("version").env("GOTOOLCHAIN", "local").current_dir("/"))?;
+    if version(&says).is_none_or(|version| version < GO_THAT_FETCHES) {
+        let (major, minor) = GO;
+        return Err(missing(format!("Go {major}.{minor} (here is {})", says.trim())));
+    }
+    Ok(go)
+}
+
+/// Of `go version go1.26.8 linux/amd64`.
+fn version(says: &str) -> Option<(u32, u32)> {
+    let mut numbers = says.split_whitespace().nth(2)?.strip_prefix("go")?.split('.');
+    let minor = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    Some((numbers.next()?.parse().ok()?, minor(numbers.next()?)?))
+}
+
+/// The tests of `profiler/tests/real`, one at a time: most profile the whole machine.
+fn test(words: &[&str]) -> Result<()> {
+    if !is_root() {
+        return Err(missing("root"));
+    }
+    steps::need_compilers()?;
+    ensure!(Path::new(&paths::root().join("profiler/tests/real/main.rs")).is_file(), "profiler/tests/real is gone");
+    let mut cargo = steps::cargo(&["test", "--locked", "--package", "everflame", "--test", "real", "--"]);
+    // `--nocapture`: the tables of what was measured.
+    cargo.args(["--include-ignored", "--nocapture", "--test-threads=1"]).args(words);
+    command::run(cargo.env(SERVERS_VARIABLE, servers()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_s_version_is_read() {
+        let table = [
+            ("go version go1.26.8 linux/amd64\n", Some((1, 26))),
+            ("go version go1.19.8 linux/amd64", Some((1, 19))),
+            ("go version go1.27rc1 linux/amd64", Some((1, 27))),
+            ("go version devel +b1", None),
+            ("", None),
+        ];
+        for (says, expected) in table {
+            assert_eq!(version(says), expected, "{says}");
+        }
+    }
+}
