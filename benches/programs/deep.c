@@ -1,6 +1,8 @@
-// A program of known depth: `deep DEPTH DISTINCT KIB` has DEPTH frames of its functions f0, f1, … (DISTINCT of them in turn)
-// below main, each of 48 to 96 bytes, and burns CPU in the leaf until it is killed. KIB > 0: the leaf walks at random over that
-// much memory, as a real program does, and so pushes a profiler's data out of the caches between two samples.
+// A program of known depth: `deep DEPTH DISTINCT KIB [units]` has DEPTH frames of its functions f0, f1, … (DISTINCT of them in
+// turn) below main, each of 48 to 96 bytes, and burns CPU in the leaf until it is killed, or in units (see units.h). KIB > 0: the
+// leaf walks at random over that much memory, as a real program does, and so pushes a profiler's data out of the caches between
+// two samples.
+#include "units.h"
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,17 +14,23 @@ static uint64_t lines;
 static volatile uint64_t *memory;
 static volatile long sink;
 
+static int in_units;
+
 __attribute__((noinline)) static long leaf(long x)
 {
     uint64_t random = 88172645463325252u + (uint64_t)x;
     for (;;) {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        if (lines)
-            memory[(random % lines) * 8] += random;
-        else
-            sink = (long)random;
+        // Without units one without end.
+        for (long left = in_units ? begin_unit() : -1; left != 0; left--) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            if (lines)
+                memory[(random % lines) * 8] += random;
+            else
+                sink = (long)random;
+        }
+        end_unit();
     }
     return (long)random;
 }
@@ -58,11 +66,12 @@ static function *const next[64] = {
 
 int main(int count, char **words)
 {
-    if (count != 4) {
-        fprintf(stderr, "usage: %s DEPTH DISTINCT KIB\n", words[0]);
+    if (count != 4 && count != 5) {
+        fprintf(stderr, "usage: %s DEPTH DISTINCT KIB [units]\n", words[0]);
         return 2;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    in_units = count == 5;
     distinct = atol(words[2]);
     lines = (uint64_t)atol(words[3]) * 1024 / 64;
     memory = calloc(lines + 1, 64);

@@ -10,6 +10,7 @@ use crate::figures::Figures;
 use crate::machine;
 use crate::plain::Plain;
 use crate::programs::{FramePointer, Running, deep};
+use crate::recording;
 
 /// Frames above the recursion that only our walk sees: `_start` and two of libc's. A frame-pointer walk ends at `main` or
 /// sees one of them; its program gets as many more of its own.
@@ -17,8 +18,6 @@ const ABOVE_OURS: u32 = 5;
 const ABOVE_PLAIN: u32 = 3;
 /// Let pass before anything counts.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// How long it may take until tables are built and loaded, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(100);
 
 #[derive(clap::Args)]
@@ -68,25 +67,49 @@ impl Turns {
     }
 }
 
+impl Options {
+    /// What shows whether it works, in half a minute.
+    pub(crate) fn quick(self) -> Options {
+        Options { hz: vec![99, 997], frames: vec![15, 125, 1000], touch: vec![8192], rounds: 1, seconds: 2.0, ..self }
+    }
+}
+
+const EXPLANATION: &str = "\
+`ours` walks a program without frame pointers, `plain` the same program with them, in turns on one CPU. Times are the programs' own,
+from their first instruction until the record is ready for the ring; `best turn` is the least of the turns' means, the figure
+that a busy machine spoils least. `cache`: frames whose rule came from the rule cache.";
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
+    machine::begin("kernel: the programs' time per sample, µs, beside bpf_get_stack on frame pointers", EXPLANATION);
     let omitted = deep(folder.path(), FramePointer::Omitted)?;
     let kept = deep(folder.path(), FramePointer::Kept)?;
     // bpf_get_stack takes no more frames than this says; it can be changed while nobody takes call chains.
     let _limit = StackLimit::raise();
-    let cpu = machine_cpus() - 1;
+    let cpu = machine::cpus() - 1;
     machine::pin(0, 0);
     // SAFETY: a plain system call; the measuring side must not starve on a shared machine.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
-    println!("\nCost in the kernel, µs per sample (programs' own timers)\n{}", machine::line());
-    println!(
-        "{} distinct functions, {} turns of {} s each, in turns",
-        options.distinct, options.rounds, options.seconds
-    );
-    println!(
-        "| Hz | touched KiB | frames (ours/plain) | ours mean | p50 | p99 | best turn | plain mean | p50 | p99 | best turn | ratio of means | of medians | of best turns | cache | in kernel | load |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("{} distinct functions, {} turns of {} s each.\n", options.distinct, options.rounds, options.seconds);
+    machine::head(&[
+        "Hz",
+        "touched KiB",
+        "frames (ours/plain)",
+        "ours mean",
+        "p50",
+        "p99",
+        "best turn",
+        "plain mean",
+        "p50",
+        "p99",
+        "best turn",
+        "ratio of means",
+        "of medians",
+        "of best turns",
+        "cache",
+        "in kernel",
+        "load",
+    ]);
     for touch in &options.touch {
         for hz in &options.hz {
             for frames in &options.frames {
@@ -151,21 +174,12 @@ fn turn_of_ours(
         ..EngineOptions::default()
     })?;
     engine.start()?;
-    let ticks = |engine: &mut Engine, time: Duration| -> Result<()> {
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            std::thread::sleep(TICK);
-            engine.tick()?;
-        }
-        Ok(())
-    };
-    let until = Instant::now() + PATIENCE;
-    while engine.counters().finished_in_kernel == 0 && Instant::now() < until {
-        ticks(&mut engine, TICK)?;
-    }
-    ticks(&mut engine, WARM_UP)?;
+    recording::go_on_until(&mut engine, "a first stack finished in the kernel", |engine| {
+        engine.counters().finished_in_kernel > 0
+    })?;
+    recording::go_on(&mut engine, WARM_UP)?;
     let before = engine.counters().clone();
-    ticks(&mut engine, seconds(hz, options))?;
+    recording::go_on(&mut engine, seconds(hz, options))?;
     let after = engine.counters();
     let costs = &after.costs_ns[before.costs_ns.len()..];
     turns.add(costs);
@@ -200,10 +214,6 @@ fn turn_of_plain(
     turns.frames = samples.iter().map(|(_, frames)| f64::from(*frames)).sum::<f64>() / samples.len() as f64;
     turns.add(&samples.iter().map(|(cost, _)| *cost).collect::<Vec<_>>());
     Ok(())
-}
-
-fn machine_cpus() -> u32 {
-    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
 }
 
 /// `kernel.perf_event_max_stack`, raised for deep stacks and put back.
