@@ -60,9 +60,8 @@ impl Reader {
 
     fn read(&mut self, sampled: &Sampled) {
         let found = self.observer.observe(&self.proc_root, sampled.pid, sampled.start_time_ns).ok();
-        let told = found.as_ref().map(|found| {
-            (!found.environment_read && !found.kernel_thread, found.environment.refused)
-        });
+        let told =
+            found.as_ref().map(|found| (!found.environment_read && !found.kernel_thread, found.environment.refused));
         // Counted once it can be found: whoever sees the count may ask for the process.
         self.known.observed((sampled.pid, sampled.start_time_ns), found, Instant::now());
         self.known.count(|counters| match told {

@@ -35,11 +35,14 @@ pub(crate) struct Options {
 struct Step {
     name: String,
     what: &'static str,
-    run: Box<dyn Fn() -> Result<()>>,
+    run: Box<dyn Fn() -> Result<Remark>>,
 }
 
+/// What the closing table adds to a step's `ok`; mostly nothing.
+type Remark = String;
+
 enum Outcome {
-    Ok,
+    Ok(Remark),
     Failed(String),
     Skipped(String),
 }
@@ -83,14 +86,14 @@ fn run_step(step: &Step) -> Done {
     println!("\n== {}", step.name);
     let start = Instant::now();
     let outcome = match (step.run)() {
-        Ok(()) => Outcome::Ok,
+        Ok(remark) => Outcome::Ok(remark),
         Err(error) => match error.downcast_ref::<Missing>() {
             Some(Missing(what)) => Outcome::Skipped(what.lines().next().unwrap_or_default().to_owned()),
             None => Outcome::Failed(format!("{error:#}")),
         },
     };
     match &outcome {
-        Outcome::Ok => {}
+        Outcome::Ok(_) => {}
         Outcome::Failed(why) => println!("FAILED: {why}"),
         Outcome::Skipped(why) => println!("skipped: {why}"),
     }
@@ -107,9 +110,9 @@ fn table(done: &[Done]) -> String {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for step in done {
         let outcome = match &step.outcome {
-            Outcome::Ok => {
+            Outcome::Ok(remark) => {
                 passed += 1;
-                "ok".to_owned()
+                if remark.is_empty() { "ok".to_owned() } else { format!("ok ({remark})") }
             }
             Outcome::Failed(_) => {
                 failed += 1;
@@ -131,14 +134,15 @@ mod tests {
     use super::*;
     use crate::install::missing;
 
-    fn step(name: &str, run: fn() -> Result<()>) -> Step {
+    fn step(name: &str, run: fn() -> Result<Remark>) -> Step {
         Step { name: name.to_owned(), what: "", run: Box::new(run) }
     }
 
     #[test]
     fn the_table_counts_each_kind_of_end_and_shows_why_a_step_was_skipped() {
         let steps = [
-            step("a", || Ok(())),
+            step("a", || Ok(String::new())),
+            step("a2", || Ok("x at the second try".to_owned())),
             step("b", || bail!("broken")),
             // Also when a caller has wrapped it.
             step("c", || Err(missing("qemu\nmore")).context("while testing")),
@@ -149,8 +153,8 @@ mod tests {
         }
         assert_eq!(
             table(&done),
-            "     1.5 s  a: ok\n     1.5 s  b: FAILED\n     1.5 s  c: skipped (qemu)\n     4.5 s  in total\n\n\
-             1 passed, 1 failed, 1 skipped\n"
+            "     1.5 s  a: ok\n     1.5 s  a2: ok (x at the second try)\n     1.5 s  b: FAILED\n     \
+             1.5 s  c: skipped (qemu)\n     6.0 s  in total\n\n2 passed, 1 failed, 1 skipped\n"
         );
     }
 
