@@ -1,13 +1,11 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import type { Page } from "playwright-core";
 import { assemble, encodeMade, HOSTILE_NAMES, hostileProfile, smallProfile } from "../generate.ts";
+import { bringAxe, cutOff, problems } from "./axe.ts";
 import { Browser, type Opened } from "./browser.ts";
 
 const ROW = 19;
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 let browser: Browser;
 let small: string;
@@ -386,14 +384,13 @@ for (const width of [400, 768, 1280]) {
   test(`at ${width} px nothing is cut off at the side`, async () => {
     for (const address of [small, hostile]) {
       await on(address, { width }, async (page) => {
-        const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-        assert.ok((await overflow()) <= 0);
+        assert.equal(await cutOff(page), 0);
         if (width < 1000) await page.getByRole("button", { name: "List", exact: true }).click();
         await settled(page);
         await page.locator(".pick").first().click();
-        assert.ok((await overflow()) <= 0);
+        assert.equal(await cutOff(page), 0);
         await page.keyboard.press("?");
-        assert.ok((await overflow()) <= 0);
+        assert.equal(await cutOff(page), 0);
       });
     }
   });
@@ -403,16 +400,11 @@ for (const dark of [false, true]) {
   test(`axe finds nothing in ${dark ? "dark" : "light"}: graph, callers, search, help, narrow`, async () => {
     const check = async (page: Page, what: string) => {
       await settled(page);
-      const problems = await page.evaluate(async () => {
-        const axe = (window as unknown as { axe: typeof import("axe-core") }).axe;
-        const { violations } = await axe.run(document);
-        return violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map(({ html }) => html).join(" ").slice(0, 300)}`);
-      });
-      assert.deepEqual(problems, [], what);
+      assert.deepEqual(await problems(page), [], what);
     };
     for (const width of [1280, 400]) {
       const { page } = await browser.open(small, { dark, width });
-      await page.evaluate(AXE);
+      await bringAxe(page);
       await check(page, "graph");
       if (width < 1000) await page.getByRole("button", { name: "List", exact: true }).click();
       await search(page, "parse");

@@ -28,7 +28,7 @@ export class StandIn {
   /** What was asked, in order: path and query. */
   asked: string[] = [];
   address = "";
-  private world = new World(false);
+  private world = new World(false, 0);
   private readonly server: Server;
   private packed: { from: Uint8Array; bytes: Buffer } | null = null;
 
@@ -47,12 +47,12 @@ export class StandIn {
     await new Promise((done) => this.server.close(done));
   }
 
-  /** As at the start. */
-  reset(hostile = false): void {
+  /** As at the start; `crowd`: so many more pods. */
+  reset(hostile = false, crowd = 0): void {
     this.trouble = { ...NO_TROUBLE };
     this.now = END;
     this.asked = [];
-    this.world = new World(hostile);
+    this.world = new World(hostile, crowd);
   }
 
   private answer(request: IncomingMessage, response: ServerResponse): void {

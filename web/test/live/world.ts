@@ -80,15 +80,20 @@ export class World {
   private readonly programs: Program[];
   private readonly functions: MadeFunction[];
 
-  /** `hostile`: one more program, all of whose names are meant to do harm. */
-  constructor(hostile: boolean) {
+  /** `hostile`: one more program for each name that is meant to do harm; `crowd`: so many more pods, of one program. */
+  constructor(hostile: boolean, crowd: number) {
     this.functions = hostile ? [...FUNCTIONS, ...HOSTILE_NAMES.map((name) => ({ name, file: name, mapping: name }))] : FUNCTIONS;
     const bad = HOSTILE_NAMES.map((name, index): Program => ({
       labels: Object.fromEntries(LABELS.map((label) => [label, label === "node" ? "worker-3" : name])),
       pid: 900 + index,
       stacks: [{ stack: [...HOSTILE_NAMES].filter((each) => !each.startsWith("~")), samples: () => 500 - index, reason: name }],
     }));
-    this.programs = hostile ? [...PROGRAMS, ...bad] : PROGRAMS;
+    const many = Array.from({ length: crowd }, (_, index): Program => ({
+      labels: shop(`crowd-${index}`, "server", "server", "/usr/bin/server"),
+      pid: 10_000 + index,
+      stacks: [{ stack: ["_start", "main"], samples: () => 1 }],
+    }));
+    this.programs = [...PROGRAMS, ...(hostile ? bad : []), ...many];
   }
 
   private slots({ from, to }: { from: number; to: number }): number[] {
