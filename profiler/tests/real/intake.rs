@@ -20,6 +20,11 @@ impl Upload {
         self.seen["headers"][name][0].as_str()
     }
 
+    /// The boundary: the same when a request is sent again.
+    pub(crate) fn id(&self) -> &str {
+        self.header("Content-Type").unwrap()
+    }
+
     pub(crate) fn form(&self) -> Form<'_> {
         Form::read(self.header("Content-Type").unwrap(), &self.body).unwrap()
     }

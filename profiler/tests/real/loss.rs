@@ -1,71 +1,50 @@
 //! What is lost when a back end is away and the agent dies meanwhile: at most the interval that was in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use fixtures::{Flavour, build_or_skip};
-use profiler::profile::pprof::decode;
 
 use crate::agent::{Agent, files};
-use crate::intake::{pushes, uploads};
+use crate::intervals::{Intervals, at_datadog, at_pyroscope, in_files, spans};
 use crate::live::{self, Running};
 use crate::proxy::{Mode, Proxy};
 use crate::recorded;
-use crate::servers::{Server, wait_at_most, wait_for};
+use crate::servers::{PATIENCE, Server, wait_at_most, wait_for};
 
-/// One interval, and the time that its names, its encoding and its way to disk may take.
+/// The agent's.
 const INTERVAL: Duration = Duration::from_secs(10);
-const WORK: Duration = Duration::from_secs(6);
-/// Between the cut of an interval and the reading of the wall clock, ns: 0.9 ms were seen on a busy machine.
-const CLOCK_READING: u64 = 20_000_000;
+/// How often an agent is killed.
+const KILLS: usize = 3;
+/// Two intervals with less between them join; a lost one would be ten seconds. Each start is read from the wall clock anew, on a
+/// busy machine some time after the cut.
+const JOIN: u64 = 5_000_000_000;
+/// Part of the labels of all series of a sink, and their beginning for the folder's.
+const DATADOG: &str = "sink=\"datadog+";
+const PYROSCOPE: &str = "sink=\"pyroscope+";
+const FOLDER: &str = "sink=\"file:";
 
-/// Start of an interval, ns since the epoch → samples in it.
-type Intervals = BTreeMap<u64, u64>;
-
-/// A folder of files as intervals: the same agent's own account of what there was.
-fn in_files(folder: &Path) -> Intervals {
-    let read = |path: &std::path::PathBuf| {
-        let profile = decode(&std::fs::read(path).unwrap()).unwrap();
-        let samples = profile.sample.iter().map(|sample| sample.value[0] as u64).sum();
-        (profile.time_nanos as u64, samples)
+/// Whether everything that was cut is in the folder, and on disk for both servers, of which none answers; so that what a kill
+/// costs does not depend on how busy the machine is.
+fn all_is_stored(metrics: &BTreeMap<String, f64>) -> bool {
+    let of = |name: &str, sink: &str, fate: &str| Agent::sum(metrics, name, &[sink, fate]);
+    let messages = |sink: &str, fate: &str| of("everflame_sink_messages_total", sink, fate);
+    let samples = |sink: &str, fate: &str| of("everflame_sink_samples_total", sink, fate);
+    let [encoded, found, delivered] = ["fate=\"encoded\"", "fate=\"found\"", "fate=\"delivered\""];
+    let all = samples(FOLDER, encoded);
+    let spooled = |sink: &str| {
+        let waiting = of("everflame_spool_messages", sink, "");
+        waiting == messages(sink, encoded) + messages(sink, found) && samples(sink, encoded) == all
     };
-    files(folder).iter().map(read).collect()
+    // An earlier life's file may have been found in the folder's own spool.
+    let in_folder = samples(FOLDER, delivered) == all + samples(FOLDER, found);
+    all > 0.0 && in_folder && spooled(DATADOG) && spooled(PYROSCOPE)
 }
 
-/// What arrived, by interval, each request once; and the ids that came more than once, with how often more.
-struct Arrived {
-    intervals: Intervals,
-    again: BTreeMap<String, usize>,
-}
-
-fn arrived(requests: impl Iterator<Item = (String, Vec<u8>)>) -> Arrived {
-    let mut arrived = Arrived { intervals: Intervals::new(), again: BTreeMap::new() };
-    let mut bodies: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for (id, body) in requests {
-        if let Some(before) = bodies.get(&id) {
-            assert!(*before == body, "the same id, the same profile: {id}");
-            *arrived.again.entry(id).or_default() += 1;
-            continue;
-        }
-        let profile = decode(&body).unwrap();
-        let samples: i64 = profile.sample.iter().map(|sample| sample.value[0]).sum();
-        *arrived.intervals.entry(profile.time_nanos as u64).or_default() += samples as u64;
-        bodies.insert(id, body);
-    }
-    arrived
-}
-
-fn at_datadog(server: &Server) -> Arrived {
-    arrived(uploads(server.folder()).into_iter().map(|upload| {
-        // The boundary is the request's id.
-        let id = upload.header("Content-Type").unwrap().to_owned();
-        (id, upload.form().attachment.to_vec())
-    }))
-}
-
-fn at_pyroscope(server: &Server) -> Arrived {
-    arrived(pushes(server.folder()).into_iter().map(|push| (push.id, push.profile)))
+/// Intervals that were cut and not dropped.
+fn cut(metrics: &BTreeMap<String, f64>) -> usize {
+    let of = |name: &str| Agent::sum(metrics, name, &[]);
+    (of("everflame_intervals_total") - of("everflame_intervals_dropped_total")) as usize
 }
 
 fn since_epoch(time: SystemTime) -> u64 {
@@ -100,16 +79,11 @@ fn a_dead_back_end_and_a_killed_agent_cost_at_most_the_interval_in_memory() {
         let began = since_epoch(SystemTime::now());
         let before = in_files(&profiles).len();
         let agent = Agent::start(&log, &words);
-        let enough = INTERVAL * (each + 1) + WORK;
-        wait_at_most(enough + INTERVAL, "the intervals of a life", || {
-            // Both spools hold what the files hold.
-            let stored = |metrics: &BTreeMap<String, f64>| {
-                let of_sinks = |name: &str| {
-                    metrics.iter().filter(|(key, _)| key.starts_with(name)).map(|(_, value)| *value).collect::<Vec<_>>()
-                };
-                of_sinks("everflame_spool_messages{").iter().filter(|waiting| **waiting > 0.0).count() == 2
-            };
-            (files(&profiles).len() >= before + each as usize && stored(&agent.metrics())).then_some(())
+        wait_at_most(INTERVAL * each + PATIENCE, "the intervals of a life to be stored", || {
+            let metrics = agent.metrics();
+            let written = files(&profiles).len() - before;
+            // No interval but the one that is being sampled is in memory.
+            (written >= each as usize && cut(&metrics) <= written && all_is_stored(&metrics)).then_some(())
         });
         let ended = since_epoch(SystemTime::now());
         if life < 2 {
@@ -127,54 +101,50 @@ fn a_dead_back_end_and_a_killed_agent_cost_at_most_the_interval_in_memory() {
     let agent = Agent::start(&log, &words);
     let began = Instant::now();
     wait_for("the first of what waits", || (crate::intake::count(datadog.folder()) > 0).then_some(()));
+    let retries = |agent: &Agent, sink: &str| Agent::sum(&agent.metrics(), "everflame_sink_retries_total", &[sink]);
+    let retries_before = [DATADOG, PYROSCOPE].map(|sink| retries(&agent, sink));
     agent.kill();
     let agent = Agent::start(&log, &words);
-    wait_at_most(Duration::from_secs(180), "all that waits", || {
-        let waiting = agent.metrics().into_iter().filter(|(name, _)| name.starts_with("everflame_spool_messages{"));
+    wait_at_most(INTERVAL * each * 3 + PATIENCE, "all that waits", || {
+        let waiting = Agent::sum(&agent.metrics(), "everflame_spool_messages", &[]);
         let all = |intervals: &Intervals| known.keys().all(|start| intervals.contains_key(start));
-        (waiting.map(|(_, value)| value).sum::<f64>() == 0.0
-            && all(&at_datadog(&datadog).intervals)
-            && all(&at_pyroscope(&pyroscope).intervals))
-        .then_some(())
+        (waiting == 0.0 && all(&at_datadog(&datadog).intervals) && all(&at_pyroscope(&pyroscope).intervals))
+            .then_some(())
     });
     let replay = began.elapsed();
+    let retries_after = [DATADOG, PYROSCOPE].map(|sink| retries(&agent, sink));
     assert!(agent.terminate().success());
 
     let known = in_files(&profiles);
-    for (name, seen) in [("Datadog", at_datadog(&datadog)), ("Pyroscope", at_pyroscope(&pyroscope))] {
+    let seen = [("Datadog", at_datadog(&datadog)), ("Pyroscope", at_pyroscope(&pyroscope))];
+    for ((name, seen), retries) in seen.into_iter().zip(std::iter::zip(retries_before, retries_after)) {
         for (start, samples) in &known {
             assert_eq!(seen.intervals.get(start), Some(samples), "{name}: the interval at {start}");
         }
         let unknown: BTreeSet<&u64> = seen.intervals.keys().filter(|start| !known.contains_key(start)).collect();
         assert!(
-            unknown.len() <= 3,
+            unknown.len() <= KILLS,
             "{name}: an interval that a kill kept from its file may have been spooled: {unknown:?}"
         );
         let again: usize = seen.again.values().sum();
-        println!("{name}: {} intervals, {} requests twice, replay {replay:?}", seen.intervals.len(), again);
-        assert!(again <= 3, "{name}: at most one for each kill: {:?}", seen.again);
+        // A server that is slow may have taken what was then sent again.
+        let retries = (retries.0 + retries.1) as usize;
+        println!(
+            "{name}: {} intervals, {again} requests twice ({KILLS} kills, {retries} retries), replay {replay:?}",
+            seen.intervals.len()
+        );
+        assert!(again <= KILLS + retries, "{name}: at most one for each kill: {:?}", seen.again);
     }
-    // What is missing at the end of a killed life is less than an interval and its work; after SIGTERM nothing is.
+    // What a kill cost is the interval that was being sampled, seen above; after SIGTERM nothing is missing.
     let ends = spans(&profiles);
     for (life, (began, ended)) in lives.iter().enumerate() {
         let of_life: Vec<_> = ends.iter().filter(|(start, _)| (began..ended).contains(&start)).collect();
         let last = of_life.iter().map(|(_, end)| *end).max().unwrap();
         let missing = Duration::from_nanos(ended.saturating_sub(last));
         println!("life {life}: {} intervals, {missing:?} at its end are not in one", of_life.len());
-        let allowed = if life < 2 { INTERVAL + WORK } else { Duration::from_millis(100) };
-        assert!(missing <= allowed, "life {life}: {missing:?}");
+        assert!(life < 2 || missing.is_zero(), "{missing:?} are missing after SIGTERM");
         for pair in of_life.windows(2) {
-            // Each start is read from the wall clock anew, which is not read at the very moment of the cut.
-            assert!(pair[0].1.abs_diff(pair[1].0) < CLOCK_READING, "intervals of a life join: {pair:?}");
+            assert!(pair[0].1.abs_diff(pair[1].0) < JOIN, "intervals of a life join: {pair:?}");
         }
     }
-}
-
-/// Start and end of each file's interval, ns since the epoch.
-fn spans(folder: &Path) -> Vec<(u64, u64)> {
-    let read = |path: &std::path::PathBuf| {
-        let profile = decode(&std::fs::read(path).unwrap()).unwrap();
-        (profile.time_nanos as u64, (profile.time_nanos + profile.duration_nanos) as u64)
-    };
-    files(folder).iter().map(read).collect()
 }

@@ -12,6 +12,7 @@ mod datadog;
 mod end_to_end;
 mod faults;
 mod intake;
+mod intervals;
 mod isolation;
 mod kubernetes;
 #[path = "../live/mod.rs"]

@@ -26,8 +26,7 @@ pub(crate) struct Options {
     /// Only the steps whose name begins so (may be repeated)
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// The steps that test against real servers, which are in no other run (the same as --only real-): their tests measure delays
-    /// and want a machine for themselves
+    /// Only the steps that test against real servers (the same as --only real-)
     #[arg(long)]
     real: bool,
 }
@@ -63,8 +62,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             }
         }
         steps.retain(|step| only.iter().any(|wanted| step.name.starts_with(wanted)));
-    } else if !options.list {
-        steps.retain(|step| !step.name.starts_with(REAL));
     }
     if options.list {
         for step in &steps {

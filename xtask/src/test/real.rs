@@ -84,7 +84,8 @@ fn version(says: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, minor(numbers.next()?)?))
 }
 
-/// The tests of `profiler/tests/real`, one at a time: most profile the whole machine.
+/// The tests of `profiler/tests/real`, one at a time: most profile the whole machine. They wait for what must come and compare
+/// counts, so that other work of the machine makes them slow and nothing else.
 fn test(words: &[&str]) -> Result<()> {
     if !is_root() {
         return Err(missing("root"));
