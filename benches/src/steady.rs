@@ -75,7 +75,7 @@ fn measure(hz: u32, load: &Load, options: &Options) -> Result<()> {
     let pids = load.pids();
     let (mut of_load, mut of_load_in_kernel) = (0u64, 0u64);
     let (mut user, mut complete, mut ends) = (0u64, 0u64, BTreeMap::<&str, u64>::new());
-    for sample in batch.samples.iter().filter(|sample| sample.time_ns >= begin && sample.end != End::NoUser) {
+    for sample in batch.samples.iter().filter(|sample| sample.time_ns >= begin && sample.end.has_user_part()) {
         user += 1;
         if batch.processes.get(sample.process.0 as usize).is_some_and(|process| pids.contains(&process.pid)) {
             of_load += 1;

@@ -45,7 +45,7 @@ fn is_told(seen: &Seen) -> bool {
     match seen.end {
         End::Complete => seen.user.iter().all(|name| !name.starts_with('[')),
         // The kernel makes the process, or its exec: there is no user part yet.
-        End::NoUser => seen.kernel_frames > 0,
+        End::NoUser | End::NoMemory => seen.kernel_frames > 0,
         _ => false,
     }
 }

@@ -36,11 +36,17 @@ pub enum End {
     NoTable = 14,
     /// The walk could not continue in the kernel (a tail call was refused).
     Aborted = 15,
+    /// The sample hit the kernel while it exchanged the program's memory (exec) or had given it up (exit): the registers are of a
+    /// program that is gone, so there is no user part. Told by the agent, from a copy that holds no stack at all.
+    NoMemory = 16,
 }
 
 impl End {
+    /// How many variants, from the first, the kernel's program gives; the others are the agent's.
+    pub const OF_THE_KERNEL: usize = 16;
+
     /// Every variant, in order of its number.
-    pub const ALL: [End; 16] = [
+    pub const ALL: [End; 17] = [
         End::NoUser,
         End::Complete,
         End::Truncated,
@@ -57,6 +63,7 @@ impl End {
         End::FramePointerZero,
         End::NoTable,
         End::Aborted,
+        End::NoMemory,
     ];
 
     /// The variant of a number that came over the kernel boundary; `None` if it is none of ours.
@@ -83,7 +90,13 @@ impl End {
             End::FramePointerZero => "frame_pointer_zero",
             End::NoTable => "no_table",
             End::Aborted => "aborted",
+            End::NoMemory => "no_memory",
         }
+    }
+
+    /// Whether there was a user stack to walk.
+    pub fn has_user_part(self) -> bool {
+        !matches!(self, End::NoUser | End::NoMemory)
     }
 
     /// Whether the agent can do better than the kernel did, given registers, a copy of the stack and fresh tables.

@@ -25,6 +25,9 @@ use crate::sampler::hierarchy::CgroupHierarchy;
 /// Without a command and a duration.
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
 
+/// How long a recording waits for the unwind tables of busy processes before its first sample.
+const WARM_UP: Duration = Duration::from_secs(2);
+
 /// What the words mean.
 struct Settings {
     options: Options,
@@ -44,6 +47,9 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
     let before = raise_file_limit();
     let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
     let mut engine = Engine::new(settings.options.clone())?;
+    if settings.command.is_empty() {
+        warm_up(&mut engine, &stop)?;
+    }
     engine.start()?;
     let mut child = spawn(&settings.command, before)?;
     if let Some(child) = &child {
@@ -197,6 +203,19 @@ fn spawn(command: &[std::ffi::OsString], files: Option<libc::rlimit>) -> anyhow:
     Ok(Some(child))
 }
 
+/// A command has no tables yet that could be made; whatever else runs has.
+fn warm_up(engine: &mut Engine, stop: &Stop) -> anyhow::Result<()> {
+    let progress = std::io::stderr().is_terminal().then(Progress::start);
+    if let Some(progress) = &progress {
+        progress.say("reading unwind tables of busy processes".to_owned());
+    }
+    let result = engine.warm_up(WARM_UP, || stop.wanted());
+    if let Some(progress) = &progress {
+        progress.end();
+    }
+    Ok(result?)
+}
+
 /// Ticks until time is up, the command has ended, or the user wants an end.
 fn watch(
     engine: &mut Engine,
@@ -235,6 +254,14 @@ fn watch(
             break Some(status);
         }
         if stop.wanted() || settings.duration.is_some_and(|duration| started.elapsed() >= duration) {
+            break None;
+        }
+        if engine.is_full() {
+            eprintln!(
+                "everflame: the recording holds as much as it may ({} samples), so it ends here; \
+                a lower -F or fewer processes last longer, `everflame` alone keeps a history on disk",
+                thousands(engine.samples() as u64)
+            );
             break None;
         }
         let pids = &settings.options.pids;

@@ -21,7 +21,7 @@ pub struct Cause {
 pub fn causes(batch: &Batch) -> (u64, Vec<(Cause, u64)>) {
     let mut user = 0;
     let mut counts: HashMap<Cause, u64> = HashMap::new();
-    for sample in batch.samples.iter().filter(|sample| sample.end != End::NoUser) {
+    for sample in batch.samples.iter().filter(|sample| sample.end.has_user_part()) {
         user += 1;
         if !matches!(sample.end, End::Complete | End::FramePointerZero) {
             *counts.entry(Cause { file: outermost_file(batch, sample), end: sample.end }).or_default() += 1;

@@ -11,6 +11,8 @@ use crate::ledger::Ledger;
 
 /// Most distinct stacks in one batch, about 1 KiB each; samples of further ones are dropped and counted.
 pub const MAX_STACKS: usize = 1 << 20;
+/// Most samples in one batch, 64 bytes each: 6 hours of two busy CPUs at 199 Hz. The caller drops and counts further ones.
+pub const MAX_SAMPLES: usize = 1 << 23;
 
 fn intern<K: Eq + Hash + Clone>(index: &mut HashMap<K, u32>, list: &mut Vec<K>, value: K) -> u32 {
     if let Some(found) = index.get(&value) {
@@ -107,6 +109,11 @@ impl BatchBuilder {
     /// Adds a sample.
     pub fn push(&mut self, sample: Sample) {
         self.samples.push(sample);
+    }
+
+    /// Whether nothing more may come: not another sample, or not another stack.
+    pub fn is_full(&self) -> bool {
+        self.samples.len() >= MAX_SAMPLES || self.stacks.len() >= MAX_STACKS
     }
 
     /// Samples so far.

@@ -15,7 +15,7 @@ pub use batch::{
     Batch, Function, FunctionIndex, IdentityIndex, Line, Location, LocationIndex, LocationKind, Mapping, MappingIndex,
     Process, ProcessIndex, Sample, Stack, StackIndex, StringIndex, StringTable,
 };
-pub use builder::{BatchBuilder, MAX_STACKS};
+pub use builder::{BatchBuilder, MAX_SAMPLES, MAX_STACKS};
 pub use merge::merge;
 pub use owner::{Identity, beginning};
 pub use select::{Parts, select};

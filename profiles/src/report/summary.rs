@@ -50,7 +50,7 @@ impl Quality {
             quality.frames += frames;
             quality.named += named;
             let by_frame_pointer = sample.provenance & provenance::FRAME_POINTER != 0;
-            quality.user += u64::from(sample.end != End::NoUser);
+            quality.user += u64::from(sample.end.has_user_part());
             match sample.end {
                 // Walked with tables that were older than the mappings: it may be right, which is not enough.
                 _ if sample.provenance & provenance::STALE != 0 => quality.stale += 1,

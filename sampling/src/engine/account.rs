@@ -71,11 +71,11 @@ impl Engine {
             *count = match reason {
                 Drop::RingFull => of(Counter::RingFull),
                 Drop::NoScratch => of(Counter::NoScratch),
-                Drop::QueueFull => counters.stacks_refused,
+                Drop::QueueFull => counters.batch_full,
                 Drop::Malformed => counters.malformed_records,
             };
         }
-        let handled = counters.samples + counters.filtered + counters.stacks_refused + counters.malformed_records;
+        let handled = counters.samples + counters.filtered + counters.batch_full + counters.malformed_records;
         Ok(Moment { totals, in_flight: of(Counter::Recorded).saturating_sub(handled) })
     }
 

@@ -35,12 +35,14 @@ pub struct EngineCounters {
     pub finished_in_kernel: u64,
     /// Samples finished from a copy of registers and stack.
     pub finished_from_copy: u64,
+    /// Samples in an exec or exit whose program's memory was gone: their copies hold no stack.
+    pub no_memory: u64,
     /// Samples that would have needed a copy and got none.
     pub copy_missing: u64,
     /// Samples that could not wait any longer for files and tables, because too many did.
     pub waits_cut: u64,
-    /// Samples whose stack did not fit the batch.
-    pub stacks_refused: u64,
+    /// Samples that found no room in the batch: it had as many samples or stacks as it may.
+    pub batch_full: u64,
     /// Samples unwound with tables older than the mappings at their time.
     pub stale: u64,
     /// User frames walked in the kernel.

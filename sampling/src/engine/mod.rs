@@ -7,11 +7,13 @@ mod account;
 mod copies;
 mod counters;
 mod cut;
+mod finish;
 mod follow;
 mod forget;
 mod options;
 mod order;
 mod precedence;
+mod rounds;
 mod run;
 mod settle;
 mod statistics;
@@ -19,14 +21,16 @@ mod tags;
 mod target;
 mod timers;
 mod unwanted;
+mod warm_up;
 
 pub use counters::{EngineCounters, MAX_COSTS};
 pub use cut::{Code, Interval};
+pub use finish::Recording;
 pub use options::{
     DEFAULT_COPIES_PER_SECOND, DEFAULT_PROCESSES, DEFAULT_STACK_BYTES, DEFAULT_UNWIND_BYTES, EngineError, Options,
 };
 pub use precedence::Precedence;
-pub use run::{Engine, Recording, Sampled};
+pub use run::{Engine, Sampled};
 pub use settle::Capture;
 pub use statistics::{Group, of_programs};
 pub use target::Target;

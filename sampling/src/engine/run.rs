@@ -4,61 +4,33 @@ use hashbrown::{HashMap, HashSet};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
-use profiler_common::{Counter, filter};
+use profiler_common::Counter;
 use symbolizer::perf_map::locate::Place;
 
 use super::account::{IdleBefore, Moment};
 use super::counters::EngineCounters;
-use super::cut::Interval;
 use super::follow::Held;
 use super::options::{EngineError, Options};
 use super::order::{Order, Timed};
 use super::settle::{Capture, Unfinished};
 use super::tags::Tags;
-use super::timers::{Ring, Timers, monotonic_ns, round};
+use super::timers::{Timers, monotonic_ns};
 use super::unwanted::Unwanted;
-use crate::process::{
-    ExecutableCounters, ExecutableIndex, Executables, ProcessCounters, Processes, Resolution, mapping_of,
-};
+use crate::process::{ExecutableCounters, ExecutableIndex, Executables, ProcessCounters, Processes, Resolution};
 use crate::sampler::features::Features;
 use crate::sampler::filter_set::FilterSet;
 use crate::sampler::hierarchy::CgroupHierarchy;
 use crate::sampler::object::{Object, ObjectOptions, PodProcessEntry, RuleCaches, VerifiedInstructions};
-use crate::sampler::perf_record::{self, Event, KernelSymbol, PerfRecord, StackCopy};
-use crate::sampler::record::{self, Record};
+use crate::sampler::perf_record::{Event, KernelSymbol, PerfRecord, StackCopy};
+use crate::sampler::record::Record;
 use crate::tables::{LocalSegment, Segments, TableCounters, Tables};
 use profiles::ledger::Ledger;
 use profiles::profile::{BatchBuilder, MappingIndex};
 
-/// How long the end of a recording waits for rows that are being built.
-const FINISH_PATIENCE: Duration = Duration::from_secs(5);
 /// Changes of the rate that are remembered, for samples that wait meanwhile: the governor makes one every two seconds at most.
 const MAX_PERIODS: usize = 32;
-/// Ticks between two looks at which CPUs are online, and two sweeps of ended processes.
-const SLOW_TICKS: u64 = 10;
-
-/// A finished recording.
-pub struct Recording {
-    /// The last interval: everything, if nothing was cut before.
-    pub interval: Interval,
-    /// What files could not be had.
-    pub executable_counters: ExecutableCounters,
-    /// What the engine saw.
-    pub counters: EngineCounters,
-    /// What the tables refused.
-    pub table_counters: TableCounters,
-    /// What the process table left out.
-    pub process_counters: ProcessCounters,
-    /// Copies that were kept, as many as [`Options::keep_captures`] asked for.
-    pub captures: Vec<Capture>,
-    /// CPUs that were sampled.
-    pub cpus: u32,
-    /// Bytes of BPF maps and perf rings.
-    pub kernel_bytes: u64,
-}
 
 /// Process, its start and where its perf map is.
 pub(super) type RunTimeCode = (u32, u64, Option<Arc<Place>>);
@@ -83,6 +55,7 @@ impl Timed for Item {
         }
     }
 }
+
 /// See the module documentation.
 pub struct Engine {
     pub(super) options: Options,
@@ -109,6 +82,8 @@ pub struct Engine {
     pub(super) local: LocalSegment,
     pub(super) local_holds: Option<Arc<Vec<Resolution>>>,
     pub(super) generation: u32,
+    /// CLOCK_MONOTONIC of the round that last told of an exec, ns.
+    pub(super) new_program_ns: u64,
     pub(super) tags: Tags,
     pub(super) unwanted: Unwanted,
     pub(super) rule_caches: RuleCaches,
@@ -209,6 +184,7 @@ impl Engine {
             local: LocalSegment::new(),
             local_holds: None,
             generation: 0,
+            new_program_ns: 0,
             tags: Tags::default(),
             unwanted: Unwanted::default(),
             rule_caches,
@@ -236,25 +212,6 @@ impl Engine {
         Ok(self.timers.start()?)
     }
 
-    /// How long to wait between two calls of [`Engine::tick`]: 100 ms at 99 Hz, less at higher rates.
-    pub fn round(&self) -> Duration {
-        round(self.period_ns)
-    }
-
-    /// One round: drain, apply in order, publish, finish. Call it each [`Engine::round`].
-    pub fn tick(&mut self) -> Result<(), EngineError> {
-        self.ticks += 1;
-        let began = monotonic_ns();
-        self.drain();
-        let items = self.order.release(began);
-        self.handle(items)?;
-        if self.ticks.is_multiple_of(SLOW_TICKS) {
-            self.timers.follow_hotplug()?;
-            self.forget(began);
-        }
-        Ok(())
-    }
-
     /// Changes the rate from here on; samples keep the weight that they were taken with.
     pub fn set_frequency(&mut self, frequency_hz: u32) -> Result<(), EngineError> {
         let period_ns = 1_000_000_000 / u64::from(frequency_hz.max(1));
@@ -277,6 +234,11 @@ impl Engine {
     /// Samples so far, with those that still wait for their tables.
     pub fn samples(&self) -> usize {
         self.counters.samples as usize + self.waiting.len()
+    }
+
+    /// Whether this interval holds as much as it may: from here on samples are dropped and counted, until the next cut.
+    pub fn is_full(&self) -> bool {
+        self.builder.is_full()
     }
 
     /// Distinct processes sampled in this interval so far.
@@ -366,83 +328,6 @@ impl Engine {
     /// Timer hits by pid (with `filter::COUNT_PIDS`).
     pub fn hits_by_pid(&mut self) -> Result<Vec<(u32, u64)>, EngineError> {
         Ok(self.object.hits_by_pid()?)
-    }
-
-    fn drain(&mut self) {
-        while let Some(item) = self.ring.next() {
-            match record::parse(&item) {
-                Some(record) => self.order.push(Item::Record(record)),
-                None => self.counters.malformed_records += 1,
-            }
-        }
-        let (mut mapped, mut moved) = (Vec::new(), Vec::new());
-        let (order, counters) = (&mut self.order, &mut self.counters);
-        self.timers.drain(|ring, bytes| match perf_record::parse(bytes) {
-            Ok(Some(PerfRecord { event: Event::Lost(count), .. })) if ring == Ring::Copies => {
-                counters.copies_not_in_ring += count;
-            }
-            Ok(Some(record)) => {
-                match &record.event {
-                    Event::Mmap(mmap) => mapped.push((record.pid, mapping_of(mmap))),
-                    Event::Comm { exec: true, .. } => moved.push(record.pid),
-                    Event::Fork { parent_pid } if *parent_pid != record.pid => moved.push(record.pid),
-                    _ => {}
-                }
-                order.push(Item::Perf(record));
-            }
-            Ok(None) => {}
-            Err(_) => counters.malformed_side_band += 1,
-        });
-        self.counters.late = self.order.late();
-        let now = monotonic_ns();
-        let only_pids = self.options.filter & filter::PIDS != 0;
-        for pid in moved {
-            self.executables.moved(pid);
-        }
-        for (pid, mapping) in mapped {
-            if !only_pids || self.options.pids.contains(&pid) {
-                self.executables.open_early(self.processes.proc_root(), pid, &mapping, now);
-            }
-        }
-        self.executables.end_round(now);
-    }
-    /// Stops the timers, reads what is left, waits a bounded time for rows, and hands everything over.
-    pub fn finish(mut self) -> Result<Recording, EngineError> {
-        self.timers.stop()?;
-        // At once: what the kernel accounts as idle from here on is not ours to explain.
-        let due = self.timers.due()?;
-        let idle_undelivered = self.idle_undelivered()?;
-        self.timers.stop_side_band()?;
-        self.drain();
-        let items = self.order.release_all();
-        self.handle(items)?;
-        self.counters.copies_unclaimed += self.early_copies.len() as u64;
-        let left: Vec<Unfinished> = self.awaiting.drain().map(|(_, unfinished)| unfinished).collect();
-        for unfinished in left {
-            self.counters.copies_lost += 1;
-            self.wait_for_tables(unfinished);
-        }
-        let patience = Instant::now() + FINISH_PATIENCE;
-        self.finish_waiting(false);
-        while !self.waiting.is_empty() && self.executables.working() > 0 && Instant::now() < patience {
-            self.executables.wait(Duration::from_millis(100));
-            self.take_finished()?;
-            self.finish_waiting(false);
-        }
-        self.finish_waiting(true);
-
-        let end = self.moment_of(due, idle_undelivered)?.last();
-        let interval = self.cut_at(end);
-        Ok(Recording {
-            interval,
-            executable_counters: self.executables.counters,
-            counters: self.counters,
-            captures: self.captures,
-            table_counters: self.tables.counters,
-            process_counters: self.processes.counters,
-            cpus: self.timers.len() as u32,
-            kernel_bytes: self.tables.bytes() + self.timers.ring_bytes(),
-        })
     }
 }
 

@@ -12,7 +12,9 @@ use crate::process::{Backing, ExecutableIndex, Mappings, Resolution, Resolved, R
 use crate::sampler::perf_record::StackCopy;
 use crate::sampler::record::Record;
 use crate::tables::{AgentSlab, LocalSegment, encode_process_table};
-use profiles::profile::{LocationIndex, LocationKind, MappingIndex, Process as BatchProcess, ProcessIndex, Sample};
+use profiles::profile::{
+    LocationIndex, LocationKind, MAX_SAMPLES, MappingIndex, Process as BatchProcess, ProcessIndex, Sample,
+};
 
 /// Most bytes of samples that wait for their files and tables, copied stacks included; the oldest are then finished with what
 /// is there. A sample without a copy takes some 500.
@@ -130,6 +132,7 @@ impl Engine {
 
     pub(super) fn finish_sample(&mut self, unfinished: Unfinished) {
         let Unfinished { record, snapshot, owner, stale, copy } = unfinished;
+        let in_kernel_mode = record.is_in_kernel_mode();
         let mut user = record.user;
         let (mut end, mut ways) = (record.end, record.header.provenance);
         self.counters.kernel_walked_frames += user.len() as u64;
@@ -137,6 +140,7 @@ impl Engine {
         let kernel_finished = !end.worth_a_copy();
         if let Some(copy) = copy {
             let again = self.walk_unfinished(&snapshot, &copy);
+            let copy_is_empty = copy.stack.is_empty();
             if self.captures.len() < self.options.keep_captures {
                 self.captures.push(Capture {
                     pid: record.header.tgid,
@@ -149,14 +153,18 @@ impl Engine {
             }
             if kernel_finished {
                 self.verify(&user, end, &again);
+            } else if in_kernel_mode && copy_is_empty {
+                self.counters.no_memory += 1;
+                user.clear();
+                (end, ways) = (End::NoMemory, 0);
             } else if better(&again, end, user.len()) {
                 (user, end, ways) = (again.frames, again.end, again.provenance);
             }
-            self.counters.finished_from_copy += u64::from(!kernel_finished);
+            self.counters.finished_from_copy += u64::from(!kernel_finished && end != End::NoMemory);
         } else if !kernel_finished {
             self.counters.copy_missing += 1;
         }
-        if kernel_finished && end != End::NoUser {
+        if kernel_finished && end.has_user_part() {
             self.counters.finished_in_kernel += 1;
         }
         if stale {
@@ -172,8 +180,9 @@ impl Engine {
         for address in &user {
             locations.push(self.user_location(&snapshot, &owner, *address));
         }
-        let Some(stack) = self.builder.stack(locations) else {
-            self.counters.stacks_refused += 1;
+        let room = self.builder.samples() < MAX_SAMPLES;
+        let Some(stack) = room.then(|| self.builder.stack(locations)).flatten() else {
+            self.counters.batch_full += 1;
             return;
         };
         let process = self.batch_process(&owner);

@@ -5,7 +5,7 @@
 use profiler_common::{COUNTERS, Counter};
 
 use super::counters::EngineCounters;
-use super::run::Recording;
+use super::finish::Recording;
 use crate::process::{ExecutableCounters, ProcessCounters};
 use crate::tables::TableCounters;
 
@@ -57,11 +57,12 @@ fn of_engine(counters: &EngineCounters) -> Vec<(&'static str, u64)> {
         samples,
         filtered,
         malformed_records,
-        stacks_refused,
+        batch_full,
         stale,
         late,
         finished_in_kernel,
         finished_from_copy,
+        no_memory,
         copy_missing,
         copies_lost,
         copies_not_in_ring,

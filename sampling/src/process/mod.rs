@@ -4,6 +4,7 @@
 //! open files. Decides which executables get unwind tables; the words themselves are `tables`' business.
 
 mod asked_files;
+mod busy;
 mod early_files;
 mod eviction;
 mod executable;
@@ -28,6 +29,7 @@ mod snapshot;
 pub mod vdso;
 mod workers;
 
+pub use busy::Busy;
 pub use executable::{Executable, ExecutableCounters, ExecutableIndex, Retry, RowState};
 pub use executables::{Executables, MAX_EXECUTABLES};
 pub use identity::{FileKey, Header, Load, build_id_of_notes, read_header};

@@ -23,6 +23,12 @@ pub(super) fn read_stat(proc_root: &Path, pid: u32) -> Option<(u32, u64)> {
     Some((parent, start_ticks * (1_000_000_000 / ticks_per_second())))
 }
 
+/// Processor time of all threads, in clock ticks.
+pub(super) fn read_cpu_ticks(proc_root: &Path, pid: u32) -> Option<u64> {
+    let stat = std::fs::read(proc_root.join(format!("{pid}/stat"))).ok()?;
+    parse_cpu_ticks(&String::from_utf8_lossy(&stat))
+}
+
 /// Name of the main thread, and path of the program.
 pub(super) fn read_names(proc_root: &Path, pid: u32) -> (Arc<str>, Arc<str>) {
     let directory = proc_root.join(pid.to_string());
@@ -71,6 +77,13 @@ fn parse_stat(stat: &str) -> Option<(u32, u64)> {
     Some((parent, start))
 }
 
+/// `utime` and `stime`, fields 14 and 15 of `/proc/PID/stat`.
+fn parse_cpu_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    ticks()?.checked_add(ticks()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,7 +93,11 @@ mod tests {
         let tail = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 100";
         for comm in ["x", "a b", ") 9 (", ""] {
             assert_eq!(parse_stat(&format!("12 ({comm}) {tail}")), Some((7, 4242)), "{comm}");
+            assert_eq!(parse_cpu_ticks(&format!("12 ({comm}) {tail}")), Some(5 + 6), "{comm}");
         }
         assert_eq!(parse_stat("12 (x) S"), None);
+        assert_eq!(parse_cpu_ticks("12 (x) S 7 1 1 0 -1 4194560 1 2 3 4 5"), None);
+        let most = u64::MAX;
+        assert_eq!(parse_cpu_ticks(&format!("12 (x) S 7 1 1 0 -1 4194560 1 2 3 4 {most} 1")), None);
     }
 }

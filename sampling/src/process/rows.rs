@@ -18,7 +18,8 @@ use crate::tables::Tables;
 const MAX_FILE_BYTES: u64 = 4 << 30;
 /// 18 M rows a second: the largest that limits allow take a second of processor time, much longer on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Builds of files that the kernel serves by itself: one at a time, since they take processor time from what is profiled.
+/// Builds of files that the kernel serves by itself: one at a time, since they take processor time from what is profiled. Small
+/// files first: a program of 10 ms waits for its own rows, not for a compiler's.
 const POOL: PoolOptions =
     PoolOptions { name: "everflame-rows", threads: 1, queue: 1024, deadline: DEADLINE, abandoned: 4 };
 /// Builds of files that may not answer: a build holds its thread only if the file's device goes silent after its opening.
@@ -78,8 +79,8 @@ impl RowBuilders {
             Built { result, nanoseconds: started.elapsed().as_nanos() as u64 }
         };
         let (pool, asked) = match executable.lane {
-            None => (Pool::Local, self.local.submit(None, work)),
-            lane @ Some(_) => (Pool::Slow, self.slow.submit(lane, work)),
+            None => (Pool::Local, self.local.submit_sized(None, executable.size, work)),
+            lane @ Some(_) => (Pool::Slow, self.slow.submit_sized(lane, executable.size, work)),
         };
         self.under_way.extend(asked.map(|ticket| UnderWay { pool, ticket, index, is_stuck: false }));
         asked.is_some()

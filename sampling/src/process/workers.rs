@@ -50,6 +50,7 @@ pub(super) struct PoolOptions {
 
 struct Job<Done> {
     ticket: Ticket,
+    size: u64,
     lane: Lane,
     work: Box<dyn FnOnce() -> Done + Send>,
 }
@@ -163,13 +164,24 @@ impl<Done: Send + 'static> Workers<Done> {
 
     /// Hands a job over; `None` if too many wait.
     pub(super) fn submit(&mut self, lane: Lane, work: impl FnOnce() -> Done + Send + 'static) -> Option<Ticket> {
+        self.submit_sized(lane, 0, work)
+    }
+
+    /// The same; of jobs that wait, the smaller ones come first, whatever `size` measures, and equal ones in order.
+    pub(super) fn submit_sized(
+        &mut self,
+        lane: Lane,
+        size: u64,
+        work: impl FnOnce() -> Done + Send + 'static,
+    ) -> Option<Ticket> {
         let mut books = self.shared.books();
         if books.queue.len() >= self.options.queue {
             return None;
         }
         self.next += 1;
         let ticket = Ticket(self.next);
-        books.queue.push_back(Job { ticket, lane, work: Box::new(work) });
+        let at = books.queue.partition_point(|job| job.size <= size);
+        books.queue.insert(at, Job { ticket, size, lane, work: Box::new(work) });
         self.staff(books);
         Some(ticket)
     }
@@ -277,6 +289,20 @@ mod tests {
             }
         }
         all
+    }
+
+    #[test]
+    fn smaller_jobs_go_first_and_equal_ones_in_order() {
+        let mut workers = workers(1, 0);
+        let (_, end) = held(&mut workers, None, 0);
+        let tickets = [30, 10, 20, 10].map(|size| workers.submit_sized(None, size, move || 0).unwrap());
+        end.send(()).unwrap();
+        let mut done = Vec::new();
+        while done.len() < 5 {
+            workers.wait(DEADLINE);
+            done.extend(workers.take(Instant::now()).into_iter().map(|(ticket, _)| ticket));
+        }
+        assert_eq!(done[1..], [1, 3, 2, 0].map(|at: usize| tickets[at]));
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl Record {
         self.header.flags & record_flags::COPY_REQUESTED != 0
     }
 
+    /// Whether the hit was in kernel code.
+    pub fn is_in_kernel_mode(&self) -> bool {
+        self.header.flags & record_flags::KERNEL_MODE != 0
+    }
+
     /// The thread's name without its padding.
     pub fn comm(&self) -> &[u8] {
         let comm = &self.header.comm;

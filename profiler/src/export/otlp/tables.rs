@@ -92,7 +92,7 @@ impl<'batch> Tables<'batch> {
         if !thread_name.is_empty() {
             all.push(dictionary.attribute("thread.name", Value::Text(thread_name.to_owned())));
         }
-        if !matches!(sample.end, End::Complete | End::NoUser) {
+        if sample.end.has_user_part() && sample.end != End::Complete {
             all.push(dictionary.attribute(UNWIND_ATTRIBUTE, Value::Text(sample.end.name().to_owned())));
         }
         if sample.provenance & !provenance::TABLE != 0 {

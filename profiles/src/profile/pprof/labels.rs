@@ -122,7 +122,7 @@ impl Labels {
         if let (Some(key), Some(name)) = (vocabulary.thread_name, self.thread_name) {
             text(tables, key, batch.strings.get(name));
         }
-        if let Some(end) = self.end.filter(|end| !matches!(end, End::Complete | End::NoUser)) {
+        if let Some(end) = self.end.filter(|end| end.has_user_part() && *end != End::Complete) {
             text(tables, label::UNWIND, end.name());
         }
         if self.provenance & !provenance::TABLE != 0 {
