@@ -4,6 +4,7 @@
 mod live;
 mod silent_fuse;
 
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fixtures::{Flavour, build_or_skip, expected};
@@ -44,4 +45,28 @@ fn a_file_system_that_does_not_answer_holds_nobody_but_its_own_worker() {
     let dead_samples = recorded.samples(dead.pid());
     println!("{}{}", Shares::of(&dead_samples, 0).row("dead"), live::ends(&dead_samples));
     assert!(dead_samples.len() > 50, "samples of the dead file system's program were lost");
+}
+
+#[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
+fn a_file_that_can_t_be_closed_any_more_holds_nobody() {
+    let _alone = live::alone();
+    let Some(program) = build_or_skip("chain", Flavour::Static) else { return };
+    let Some(fuse) = SilentFuse::mount(&program) else { return };
+    let running = Running::fixture(&fuse.program(), &[]);
+    let Some(mut engine) = live::engine(live::options(&[running.pid()])) else { return };
+    live::record_while(&mut engine, PATIENCE, |engine| {
+        // Its file is open, and its rows were built from it.
+        engine.counters().finished_in_kernel < 50
+    });
+    fuse.fall_silent();
+    let (done, ends) = channel();
+    std::thread::spawn(move || {
+        let recording = engine.finish().unwrap();
+        let whole = recording.interval.batch.samples.len();
+        drop(recording);
+        let _ = done.send(whole);
+    });
+    let whole = ends.recv_timeout(PATIENCE).expect("the file was closed by whoever let go of it last");
+    assert!(whole >= 50, "{whole} samples");
 }

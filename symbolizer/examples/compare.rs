@@ -65,7 +65,7 @@ fn compare(
     let theirs = ask_tool(tool, truth, &addresses)?;
     let executable = Arc::new(Executable {
         key,
-        content: Content::File(Arc::new(File::open(path)?)),
+        content: Content::File(Arc::new(File::open(path)?.into())),
         path: path.canonicalize()?,
         root: None,
     });

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::open_file::OpenFile;
+
 /// Where the bytes of an executable are.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// An open file. It stays readable when its path is gone or lies in another mount namespace.
-    File(Arc<File>),
+    File(Arc<OpenFile>),
     /// An ELF image in memory: the vDSO.
     Bytes(Arc<[u8]>),
 }

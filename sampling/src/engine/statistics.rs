@@ -103,6 +103,7 @@ fn of_executables(counters: &ExecutableCounters) -> Vec<(&'static str, u64)> {
             evicted,
             opened_aside,
             stuck,
+            left_open,
             avoided,
             not_asked,
             roots_refused,

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::sync::{Arc, Weak};
 
+use symbolizer::OpenFile;
+
 use super::identity::Header;
 use super::workers::Lane;
 use crate::tables::LoadedExecutable;
@@ -88,7 +90,7 @@ pub struct Executable {
     /// GNU build id, hex; empty if there is none.
     pub build_id: String,
     /// The open file; `None` for the vDSO.
-    pub file: Option<Arc<File>>,
+    pub file: Option<Arc<OpenFile>>,
     /// Its rows.
     pub rows: RowState,
     /// Whether it is a Go program (known once its rows are built).
@@ -140,6 +142,8 @@ pub struct ExecutableCounters {
     pub opened_aside: u64,
     /// Openings and row builds that were given up after their deadline.
     pub stuck: u64,
+    /// Files that are still open because their file system did not answer when they were to be closed.
+    pub left_open: u64,
     /// Files not asked for, because one of the same device got stuck a short time ago.
     pub avoided: u64,
     /// Openings that found no room among those that wait.

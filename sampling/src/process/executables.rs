@@ -8,7 +8,10 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use symbolizer::OpenFile;
+
 use super::asked_files::{Answer, Arrived, AskedFiles};
+use super::closing::Closing;
 use super::early_files::EarlyFiles;
 use super::executable::{Executable, ExecutableCounters, ExecutableIndex, RecentSamples, RowState};
 use super::forget::{Sweep, open_files_limit};
@@ -39,6 +42,7 @@ pub struct Executables {
     mounts: Mounts,
     roots: Roots,
     pub(super) asked: AskedFiles,
+    closing: Closing,
     pub(super) builders: RowBuilders,
     pub(super) sweep: Sweep,
     /// CLOCK_MONOTONIC as of this round, ns.
@@ -65,6 +69,7 @@ impl Executables {
             mounts: Mounts::new(proc_root),
             roots: Roots::new(proc_root),
             asked: AskedFiles::new(),
+            closing: Closing::new(),
             builders: RowBuilders::new(),
             sweep: Sweep::new(open_files_limit()),
             now_ns: 0,
@@ -116,6 +121,8 @@ impl Executables {
     pub fn end_round(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         self.early.end_round(now_ns);
+        self.closing.end_round(Instant::now());
+        self.counters.left_open = self.closing.left_open();
     }
 
     /// A record told that a process was made, or runs another program, and so may have another root.
@@ -222,7 +229,8 @@ impl Executables {
         (lane, root): (Lane, Option<Arc<File>>),
         mapping: &Mapping,
     ) -> Option<ExecutableIndex> {
-        let key = opened.key;
+        let OpenedFile { file, key } = opened;
+        let file = self.closing.hold(file, lane);
         if let Some(known) = self.by_file.get_mut(&key) {
             known.last_used_ns = self.now_ns;
             let index = known.executable;
@@ -230,9 +238,9 @@ impl Executables {
             self.refresh_root(index, root.as_ref());
             return index;
         }
-        let header = header.unwrap_or_else(|| read_header(&opened.file, key.size()));
+        let header = header.unwrap_or_else(|| read_header(&file, key.size()));
         let is_elf = header.is_some();
-        let executable = self.add(opened, header, lane, mapping);
+        let executable = self.add((file, key.size()), header, lane, mapping);
         self.refresh_root(executable, root.as_ref());
         // What found no room is asked for again.
         if executable.is_some() || !is_elf {
@@ -256,7 +264,7 @@ impl Executables {
 
     fn add(
         &mut self,
-        opened: OpenedFile,
+        (file, size): (OpenFile, u64),
         header: Option<Header>,
         lane: Lane,
         mapping: &Mapping,
@@ -279,8 +287,8 @@ impl Executables {
             root: Weak::new(),
             build_id: header.build_id.clone(),
             header: Some(header),
-            size: opened.key.size(),
-            file: Some(Arc::new(opened.file)),
+            size,
+            file: Some(Arc::new(file)),
             rows: RowState::Unbuilt,
             is_go: false,
             descriptor: None,

@@ -5,6 +5,7 @@
 
 mod asked_files;
 mod busy;
+mod closing;
 mod early_files;
 mod eviction;
 mod executable;

@@ -9,7 +9,8 @@ use super::identity::{FileKey, Header, read_header};
 use super::mappings::Mapping;
 use super::roots::open_inside;
 
-/// A file that was found to be the mapped one.
+/// A file that was found to be the mapped one. On the engine's thread only [`super::closing`] may let go of one that a worker
+/// has opened.
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     pub(super) file: File,

@@ -1,9 +1,9 @@
 //! Unwind rows of executables: asked for when a process that maps them is first sampled, built by workers, put into the slab.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use symbolizer::OpenFile;
 use unwind::build::{BuildStats, Limits, Plan, rows_of_elf};
 
 use super::eviction::{Holder, Refusal, choose};
@@ -31,7 +31,7 @@ const RETRY_NS: u64 = 60_000_000_000;
 const MAX_RETRY_NS: u64 = 3_600_000_000_000;
 
 enum Input {
-    File(Arc<File>, u64),
+    File(Arc<OpenFile>, u64),
     Bytes(&'static [u8]),
 }
 
