@@ -25,7 +25,7 @@ pub struct Recording {
     pub table_counters: TableCounters,
     /// What the process table left out.
     pub process_counters: ProcessCounters,
-    /// Copies that were kept, as many as [`Options::keep_captures`] asked for.
+    /// Copies that were kept, as many as [`keep_captures`](super::options::Options::keep_captures) asked for.
     pub captures: Vec<Capture>,
     /// CPUs that were sampled.
     pub cpus: u32,
