@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod export;
 pub mod identity;
 pub mod serve;
+mod terminal;
 
 pub use profiles::{ledger, output, page, profile, report};
 pub use sampling::{engine, naming, process, sampler, tables};

@@ -118,6 +118,7 @@ fn guides_name_only_what_exists() {
         "metrics.md",
         "http.md",
         "store.md",
+        "top.md",
     ];
     for name in names {
         let text = std::fs::read_to_string(guide(name)).unwrap_or_else(|error| panic!("docs/{name}: {error}"));

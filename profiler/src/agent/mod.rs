@@ -19,7 +19,7 @@ pub mod sink_metrics;
 pub mod sinks;
 pub mod status;
 pub mod uploads;
-mod usage;
+pub(crate) mod usage;
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Processor time of all threads so far, user and system, ns (`getrusage(2)`).
-pub(super) fn cpu_ns() -> u64 {
+pub(crate) fn cpu_ns() -> u64 {
     // SAFETY: a zeroed rusage is valid, and the call fills it in.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

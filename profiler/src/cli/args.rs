@@ -34,7 +34,7 @@ pub enum Command {
     Config(Agent),
     /// Check this machine, the API server and the sinks as the agent would meet them. Exit code 1 if something fails.
     Doctor(Doctor),
-    /// Print the hottest functions of a pprof file.
+    /// Show live who uses the processors, in which functions; with a FILE print the hottest functions of a pprof file.
     Top(Top),
     /// Write a pprof file in another form.
     Convert(Convert),
@@ -61,6 +61,32 @@ pub struct Record {
     /// Default: cpu.pb.gz and cpu.html.
     #[arg(short, long, value_name = "FILE", env = "EVERFLAME_OUTPUT")]
     pub output: Vec<PathBuf>,
+    /// What is sampled.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How many functions to print.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub top: usize,
+    /// Print every counter at the end.
+    #[arg(long)]
+    pub statistics: bool,
+    /// Unwind every sample a second time in user space and compare (costs a stack copy for each sample).
+    #[arg(long, hide = true)]
+    pub verify: bool,
+    /// Look every rule up in the tables, to measure what the cache brings.
+    #[arg(long, hide = true)]
+    pub no_rule_cache: bool,
+    /// Count timer hits by process, to compare with what was recorded.
+    #[arg(long, hide = true)]
+    pub count_pids: bool,
+    /// A command to run and profile with its children; its exit code is passed on.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// What is sampled; of `record` and of the live `top`.
+#[derive(Debug, Args)]
+pub struct Selection {
     /// Only this process; may repeat.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
@@ -82,24 +108,6 @@ pub struct Record {
     /// Most memory for unwind tables, in MiB (4 to 252): 250,000 rows each.
     #[arg(long, value_name = "MIB", default_value_t = 64, env = "EVERFLAME_UNWIND_MEMORY", value_parser = clap::value_parser!(u64).range(4..=252))]
     pub unwind_memory: u64,
-    /// How many functions to print.
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub top: usize,
-    /// Print every counter at the end.
-    #[arg(long)]
-    pub statistics: bool,
-    /// Unwind every sample a second time in user space and compare (costs a stack copy for each sample).
-    #[arg(long, hide = true)]
-    pub verify: bool,
-    /// Look every rule up in the tables, to measure what the cache brings.
-    #[arg(long, hide = true)]
-    pub no_rule_cache: bool,
-    /// Count timer hits by process, to compare with what was recorded.
-    #[arg(long, hide = true)]
-    pub count_pids: bool,
-    /// A command to run and profile with its children; its exit code is passed on.
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<std::ffi::OsString>,
 }
 
 /// `everflame doctor`: the agent's words, so that it looks where the agent would.
@@ -119,18 +127,31 @@ pub struct Doctor {
 /// `everflame top`.
 #[derive(Debug, Args)]
 pub struct Top {
-    /// A pprof file, plain or gzipped; - for standard input.
-    pub file: PathBuf,
+    // What may come from the environment does not conflict: it is there for other commands as well.
+    /// A pprof file, plain or gzipped, to print the hottest functions of; - for standard input. Without it the machine is
+    /// sampled and shown live.
+    #[arg(conflicts_with_all = ["pid", "comm", "cgroup", "user_only", "kernel_only", "include_self"])]
+    pub file: Option<PathBuf>,
+    /// Live: samples per second on each CPU, 1 to 10000.
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, env = "EVERFLAME_FREQUENCY", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = LIVE)]
+    pub frequency: u32,
+    /// What is sampled.
+    #[command(flatten, next_help_heading = LIVE)]
+    pub selection: Selection,
     /// How many functions.
-    #[arg(short = 'n', long, default_value_t = 20)]
+    #[arg(short = 'n', long, default_value_t = 20, requires = "file", help_heading = OF_A_FILE)]
     pub rows: usize,
     /// Which sample type, such as samples, cpu or inuse_space. Default: the file's own.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "file", help_heading = OF_A_FILE)]
     pub sample_type: Option<String>,
     /// Add the functions of all processes up.
-    #[arg(long)]
+    #[arg(long, requires = "file", help_heading = OF_A_FILE)]
     pub no_processes: bool,
 }
+
+/// What only one of the two forms of `top` knows.
+const LIVE: &str = "Options of the live screen";
+const OF_A_FILE: &str = "Options with a FILE";
 
 /// `everflame convert`.
 #[derive(Debug, Args)]
@@ -248,6 +269,23 @@ mod tests {
             ("-3s", None),
         ] {
             assert_eq!(parse_duration(text).ok().map(|time| time.as_millis()), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn top_is_live_or_of_a_file_and_takes_the_words_of_one_of_them() {
+        for (words, fine) in [
+            (&[][..], true),
+            (&["--pid", "1", "--comm", "x", "-F", "49"], true),
+            (&["-"], true),
+            (&["cpu.pb.gz", "-n", "3", "--sample-type", "cpu", "--no-processes"], true),
+            (&["cpu.pb.gz", "--pid", "1"], false),
+            (&["cpu.pb.gz", "--user-only"], false),
+            (&["-n", "3"], false),
+            (&["--no-processes"], false),
+        ] {
+            let all = [&["everflame", "top"], words].concat();
+            assert_eq!(Arguments::try_parse_from(all).is_ok(), fine, "{words:?}");
         }
     }
 

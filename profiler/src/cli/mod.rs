@@ -20,6 +20,7 @@ mod print;
 mod progress;
 mod record;
 mod report;
+mod selection;
 mod settings;
 mod sink_words;
 mod stop;
@@ -49,7 +50,7 @@ pub fn run() -> ExitCode {
         args::Command::Agent(_) => agent::run(agent_run::Shape::Agent),
         args::Command::Config(_) => agent::print_settings(),
         args::Command::Doctor(_) => doctor::run(),
-        args::Command::Top(words) => top::run(&words),
+        args::Command::Top(words) => top::run(words),
         args::Command::Convert(words) => convert::run(&words),
         args::Command::Report(words) => report::run(&words),
         args::Command::Diff(words) => diff::run(&words),

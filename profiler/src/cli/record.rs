@@ -13,14 +13,13 @@ use super::args::Record;
 use super::expense::Expense;
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::engine::{Engine, Group, Options, Precedence, Recording, Target, of_programs};
+use crate::engine::{Engine, Group, Options, Precedence, Recording, of_programs};
 use crate::naming::{Namer, unhurried};
 use crate::output;
 use crate::profile::pprof::{ProfileInfo, encode};
 use crate::report::summary::summary;
 use crate::report::thousands;
 use crate::report::top::{TopOptions, render};
-use crate::sampler::hierarchy::CgroupHierarchy;
 
 /// Without a command and a duration.
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
@@ -133,46 +132,17 @@ fn describe(path: &Path) -> String {
 }
 
 fn settings(words: Record) -> anyhow::Result<Settings> {
-    let mut bits = 0;
-    if words.user_only {
-        bits |= filter::USER_ONLY;
-    }
-    if words.kernel_only {
-        bits |= filter::KERNEL_ONLY;
-    }
-    if !words.pid.is_empty() {
-        bits |= filter::PIDS;
-    }
+    let mut options = super::selection::options(words.selection, words.frequency)?;
     if words.verify {
-        bits |= filter::COPY_ALL;
+        options.filter |= filter::COPY_ALL;
+        // Every sample is copied when verifying.
+        options.copies_per_second = words.frequency + 1;
     }
     if words.count_pids {
-        bits |= filter::COUNT_PIDS;
+        options.filter |= filter::COUNT_PIDS;
     }
-    let defaults = Options::default();
-    let (cgroup_hierarchy, cgroups) = match &words.cgroup {
-        Some(path) => {
-            bits |= filter::CGROUPS;
-            let chosen = super::cgroups::find(path, &CgroupHierarchy::mounted(&defaults.proc_root))?;
-            (Some(chosen.hierarchy), chosen.ids)
-        }
-        None => (None, Vec::new()),
-    };
-    let options = Options {
-        frequency_hz: words.frequency,
-        filter: bits,
-        pids: words.pid,
-        cgroups,
-        cgroup_hierarchy,
-        target: Target::named(words.comm),
-        include_self: words.include_self,
-        unwind_bytes: words.unwind_memory << 20,
-        // Every sample is copied when verifying.
-        copies_per_second: if words.verify { words.frequency + 1 } else { defaults.copies_per_second },
-        rule_cache: !words.no_rule_cache,
-        verify: words.verify,
-        ..defaults
-    };
+    options.rule_cache = !words.no_rule_cache;
+    options.verify = words.verify;
     let outputs = if words.output.is_empty() {
         vec![PathBuf::from("cpu.pb.gz"), PathBuf::from("cpu.html")]
     } else {

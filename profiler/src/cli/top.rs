@@ -1,13 +1,22 @@
-//! `everflame top FILE`.
+//! `everflame top`: the live screen, or with a FILE its hottest functions.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use super::args::Top;
+use super::args::{Selection, Top};
 use crate::output;
 use crate::report::top::{TopOptions, render};
+use crate::terminal::{run::run as show, screen};
 
-pub(super) fn run(words: &Top) -> anyhow::Result<ExitCode> {
-    let profile = output::read(&words.file)?;
+pub(super) fn run(words: Top) -> anyhow::Result<ExitCode> {
+    match &words.file {
+        Some(file) => print(file, &words),
+        None => live(words),
+    }
+}
+
+fn print(file: &Path, words: &Top) -> anyhow::Result<ExitCode> {
+    let profile = output::read(file)?;
     let options = TopOptions {
         rows: words.rows,
         sample_type: words.sample_type.clone(),
@@ -16,4 +25,25 @@ pub(super) fn run(words: &Top) -> anyhow::Result<ExitCode> {
     };
     super::print::print(&render(&profile, &options)?);
     Ok(ExitCode::SUCCESS)
+}
+
+fn live(words: Top) -> anyhow::Result<ExitCode> {
+    screen::check()?;
+    super::capabilities::check()?;
+    let target = target(&words.selection);
+    let options = super::selection::options(words.selection, words.frequency)?;
+    super::record::raise_file_limit();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    show(options, host.trim().to_owned(), target)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is left of the machine, in the words that asked for it.
+fn target(words: &Selection) -> String {
+    let mut said: Vec<String> = words.pid.iter().map(|pid| format!("--pid {pid}")).collect();
+    said.extend(words.comm.iter().map(|name| format!("--comm {name}")));
+    said.extend(words.cgroup.iter().map(|path| format!("--cgroup {}", path.display())));
+    let switches = [(words.user_only, "--user-only"), (words.kernel_only, "--kernel-only")];
+    said.extend(switches.into_iter().filter(|(is_set, _)| *is_set).map(|(_, word)| word.to_owned()));
+    said.join(" ")
 }

@@ -103,6 +103,7 @@ fn live() -> Result<Remark> {
         return Err(missing("root"));
     }
     need_compilers()?;
+    install::debian_packages(&["tmux"], || paths::find_program("tmux").is_some())?;
     let files = fs::read_dir(paths::root().join("profiler/tests"))?.flatten().map(|entry| entry.path());
     let files = files.filter(|file| file.extension().is_some_and(|suffix| suffix == "rs"));
     let names = files.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
