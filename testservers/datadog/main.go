@@ -1,8 +1,8 @@
 // The Datadog agent's own HTTP front with its profiling proxy, and behind it an intake on loopback that writes down what it gets.
 //
-//	datadog FOLDER
+//	datadog FOLDER [HOST:PORT]
 //
-// Prints `ready HOST:PORT` of the front. Each request that the intake gets becomes NUMBER.json (method, path, headers) and
+// The front listens on a free port of loopback, or where it is told. Prints `ready HOST:PORT` of the front. Each request that the intake gets becomes NUMBER.json (method, path, headers) and
 // NUMBER.body in FOLDER, the body first: who sees the one may read the other. Ends when its standard input ends.
 package main
 
@@ -82,8 +82,12 @@ func drain[T any](payloads chan T) {
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 2 {
-		log.Fatal("usage: datadog FOLDER")
+	if len(os.Args) != 2 && len(os.Args) != 3 {
+		log.Fatal("usage: datadog FOLDER [HOST:PORT]")
+	}
+	listen := "127.0.0.1:0"
+	if len(os.Args) == 3 {
+		listen = os.Args[2]
 	}
 	behind, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,7 +95,7 @@ func main() {
 	}
 	go func() { log.Fatal(http.Serve(behind, &intake{folder: os.Args[1]})) }()
 
-	front, err := net.Listen("tcp", "127.0.0.1:0")
+	front, err := net.Listen("tcp", listen)
 	if err != nil {
 		log.Fatal(err)
 	}

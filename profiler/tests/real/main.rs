@@ -11,6 +11,7 @@ mod cluster;
 mod datadog;
 mod end_to_end;
 mod faults;
+mod images;
 mod intake;
 mod intervals;
 mod isolation;
@@ -18,9 +19,12 @@ mod kubernetes;
 #[path = "../live/mod.rs"]
 mod live;
 mod loss;
+mod network;
+mod node;
 mod otlp;
 #[path = "../otlp_stacks/mod.rs"]
 mod otlp_stacks;
+mod pods;
 mod proxy;
 mod pyroscope;
 mod recorded;

@@ -59,16 +59,19 @@ pub(crate) struct Server {
 impl Server {
     /// One of the servers that take a folder and say `ready HOST:PORT`.
     pub(crate) fn start(name: &str) -> Option<Server> {
-        let program = program(name)?;
+        Some(Server::started(name, Command::new(program(name)?), &[]))
+    }
+
+    /// [`Server::start`] as that command, with more words.
+    pub(crate) fn started(name: &str, mut command: Command, words: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         // They end when their input does, so that none outlives a test that was killed.
-        let mut command = Command::new(&program);
-        command.arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg(folder.path()).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let address = said.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("{name} says {said:?}")).to_owned();
-        Some(Server { child, address, folder })
+        Server { child, address, folder }
     }
 
     /// Where it writes.

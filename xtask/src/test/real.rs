@@ -9,8 +9,9 @@ use crate::{
     command,
     install::{self, is_root, missing},
     paths,
+    qemu::Programs,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -20,24 +21,32 @@ use std::{
 /// Go that the servers' modules ask for; from 1.21 on `go` fetches it by itself.
 const GO: (u32, u32) = (1, 26);
 const GO_THAT_FETCHES: (u32, u32) = (1, 21);
-/// Where `profiler/tests/real` looks for the servers.
+/// Where `profiler/tests/real` looks for the servers, and for the static agent that it makes an image of.
 const SERVERS_VARIABLE: &str = "EVERFLAME_TESTSERVERS";
+const AGENT_VARIABLE: &str = "EVERFLAME_STATIC";
+/// What pods run in; how each finds the others' place is in `profiler/tests/real/node.rs`.
+const RUNTIME_PACKAGES: [&str; 3] = ["containerd", "runc", "containernetworking-plugins"];
+const RUNTIME_FILES: [&str; 3] = ["/usr/bin/containerd", "/usr/sbin/runc", "/usr/lib/cni/bridge"];
 
 /// Datadog's front, Pyroscope's receiver and OpenTelemetry's collector.
 pub(super) fn backends() -> Result<()> {
     for server in ["pyroscope", "datadog", "collector"] {
         build(server, &[])?;
     }
-    test(&["--skip", "kubernetes::"])
+    test(&["--skip", "kubernetes"], None)
 }
 
-/// A Kubernetes API server; the program can be a whole node. Its build is the long one: 530 s of processor time cold.
+/// A Kubernetes node with pods. Its build is the long one: 530 s of processor time cold.
 pub(super) fn kubernetes() -> Result<()> {
     const VERSION: &str = "k8s.io/component-base/version";
     let (number, major, minor) = ("gitVersion=v1.34.4", "gitMajor=1", "gitMinor=34");
     let words = [number, major, minor].map(|word| format!("-X {VERSION}.{word}"));
     build("kubernetes", &words.each_ref().map(String::as_str))?;
-    test(&["kubernetes::"])
+    // Its front is where the manifests deliver to.
+    build("datadog", &[])?;
+    install::debian_packages(&RUNTIME_PACKAGES, || RUNTIME_FILES.iter().all(|file| Path::new(file).exists()))?;
+    let programs = Programs::shared()?;
+    test(&["kubernetes"], Some(programs.everflame().context("the build gave no everflame")?))
 }
 
 /// Builds `testservers/NAME`.
@@ -86,7 +95,7 @@ fn version(says: &str) -> Option<(u32, u32)> {
 
 /// The tests of `profiler/tests/real`, one at a time: most profile the whole machine. They wait for what must come and compare
 /// counts, so that other work of the machine makes them slow and nothing else.
-fn test(words: &[&str]) -> Result<()> {
+fn test(words: &[&str], agent: Option<&Path>) -> Result<()> {
     if !is_root() {
         return Err(missing("root"));
     }
@@ -95,6 +104,9 @@ fn test(words: &[&str]) -> Result<()> {
     let mut cargo = steps::cargo(&["test", "--locked", "--package", "everflame", "--test", "real", "--"]);
     // `--nocapture`: the tables of what was measured.
     cargo.args(["--include-ignored", "--nocapture", "--test-threads=1"]).args(words);
+    if let Some(agent) = agent {
+        cargo.env(AGENT_VARIABLE, agent);
+    }
     command::run(cargo.env(SERVERS_VARIABLE, servers()))
 }
 

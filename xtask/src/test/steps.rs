@@ -37,7 +37,7 @@ pub(super) fn all() -> Vec<Step> {
         step("page-browser", "the flame-graph page in Chromium", page_in_browser),
         step("static", "static build against musl", static_build),
         step("real-backends", "delivery to servers that others wrote", real::backends),
-        step("real-kubernetes", "a real API server takes the manifests", real::kubernetes),
+        step("real-kubernetes", "pods of a real Kubernetes node, and the manifests", real::kubernetes),
     ];
     steps.push(step("fuzz", "each fuzz target for a few seconds", fuzz::briefly));
     for kernel in &kernels::KERNELS {
