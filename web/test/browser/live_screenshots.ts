@@ -1,26 +1,99 @@
 /**
- * Pictures of the live page for the documentation, from a real `everflame` that samples this machine:
- * `npm run live-screenshots -- <folder> <address of the page>`. Without an address from the server that stands in for it.
+ * Pictures of the live page for the documentation, from a real `everflame` beside real work: as root
+ * `npm run live-screenshots -- ../docs/images [../target/release/everflame] [seconds]`.
+ *
+ * The work (test/live/load.cc) and the node have names that say nothing of the machine; filters leave everything else out. Without root
+ * or without an `everflame` the server that stands in for the real one is shown.
  */
-import { mkdirSync, statSync } from "node:fs";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Page } from "playwright-core";
 import { StandIn } from "../live/server.ts";
 import { Browser } from "./browser.ts";
 
-const folder = process.argv[3] ?? "screenshots";
+const [folder = "screenshots", everflame = "../target/release/everflame", given = "150"] = process.argv.slice(3);
+const seconds = Number(given);
+const PROGRAMS = ["storefront", "search", "thumbnails"];
+/** ms: what the agent has in hand and did not write yet. */
+const LATEST = 10_000;
+
+interface Shot {
+  name: string;
+  hash: string;
+  width: number;
+  height: number;
+  dark?: boolean;
+  /** Part of the time line to drag over. */
+  selected?: [number, number];
+  prepare?(page: Page): Promise<void>;
+}
+
+/** Everflame and the programs, ended together. */
+class Real {
+  private readonly folder = mkdtempSync(join(tmpdir(), "everflame-pictures-"));
+  private readonly running: ChildProcess[] = [];
+  address = "";
+
+  async start(): Promise<void> {
+    const [first, ...others] = PROGRAMS.map((name) => join(this.folder, name));
+    const compiled = spawnSync("c++", ["-O2", "-g", "-fno-omit-frame-pointer", "-ffile-prefix-map=test/live=shop", "-pthread", "test/live/load.cc", "-o", first], { stdio: "inherit" });
+    if (compiled.status !== 0) throw new Error("test/live/load.cc does not compile");
+    for (const other of others) copyFileSync(first, other);
+    const agent = spawn(everflame, ["--page", "127.0.0.1:0", "--store", join(this.folder, "history"), "--node-name", "worker-3", "--cpu-limit", "100"], { stdio: ["ignore", "pipe", "inherit"] });
+    this.running.push(agent);
+    const said = createInterface({ input: agent.stdout! });
+    this.address = await new Promise((done, fail) => {
+      said.on("line", (line) => done(/http:\S+/.exec(line)?.[0] ?? ""));
+      agent.on("exit", () => fail(new Error(`${everflame} ended`)));
+    });
+    // Slower for the last two fifths of the time, so that a comparison with the time before has something to show.
+    for (const name of PROGRAMS) this.running.push(spawn(join(this.folder, name), [String(seconds * 0.6)], { stdio: "ignore" }));
+    await new Promise((done) => setTimeout(done, seconds * 1000));
+  }
+
+  async stop(): Promise<void> {
+    const ended = this.running.map((child) => new Promise((done) => (child.exitCode === null ? child.on("exit", done) : done(null))));
+    for (const child of this.running) child.kill("SIGTERM");
+    await Promise.all(ended);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+const real = existsSync(everflame) && process.getuid?.() === 0 ? new Real() : null;
+const standIn = real ? null : new StandIn();
 mkdirSync(folder, { recursive: true });
-const standIn = process.argv[4] ? null : new StandIn();
-const address = process.argv[4] ?? (await standIn!.start());
 const browser = await Browser.start();
-const shots: { name: string; hash: string; width: number; height: number; dark?: boolean; selected?: [number, number] }[] = [
-  { name: "live", hash: "last=300000", width: 1280, height: 800, selected: [0.35, 0.8] },
-  { name: "live-dark", hash: "last=300000&list=process", width: 1280, height: 800, dark: true },
-  { name: "live-narrow", hash: "last=300000", width: 400, height: 800 },
-  { name: "live-diff", hash: "last=60000&baseline=previous", width: 1280, height: 900 },
-];
-for (const { name, hash, width, height, dark = false, selected } of shots) {
+try {
+  if (real) await real.start();
+  else console.error(`not root, or no ${everflame}: the pictures are of made-up data`);
+  const address = real ? real.address : await standIn!.start();
+  const now = Date.now();
+  const programs = (key: string, names: string[]) => names.map((name) => `${key}=${encodeURIComponent(`process=${name}`)}`).join("&");
+  const where = real ? programs("where", PROGRAMS) : "";
+  // Without the start, when the unwind tables are still being made.
+  const last = `last=${Math.floor(seconds * 0.7) * 1000}`;
+  // Before and after the storefront got slower.
+  const span = Math.floor(seconds * 0.25) * 1000;
+  const difference = `range=${now - span - LATEST}-${now - LATEST}&where=process%3Dstorefront&baseline=earlier-${Math.floor(seconds * 0.45) * 1000}&baseline-where=process%3Dstorefront`;
+  const shots: Shot[] = [
+    { name: "live", hash: `${last}&${where}`, width: 1280, height: 800, prepare: hover },
+    { name: "live-dark", hash: `${last}&by=thread&${where}`, width: 1280, height: 800, dark: true, selected: [0.3, 0.75] },
+    { name: "live-narrow", hash: `${last}&${where}`, width: 400, height: 800 },
+    { name: "live-diff", hash: real ? difference : "last=60000&baseline=previous", width: 1280, height: 860 },
+  ];
+  for (const shot of shots) await take(address, shot);
+} finally {
+  await browser.stop();
+  await real?.stop();
+  await standIn?.stop();
+}
+
+async function take(address: string, { name, hash, width, height, dark = false, selected, prepare }: Shot): Promise<void> {
   const { page, errors } = await browser.open(`${address}#${hash}`, { width, height, dark });
-  const settled = () => page.waitForFunction(() => document.querySelector<HTMLElement>(".progress")?.hidden === true);
+  const settled = () => page.waitForFunction(() => document.querySelector<HTMLElement>(".progress")?.hidden === true && document.querySelector("tbody tr, .functions[hidden]") !== null);
   await settled();
   if (selected) {
     const box = (await page.locator(".plot").boundingBox())!;
@@ -33,11 +106,16 @@ for (const { name, hash, width, height, dark = false, selected } of shots) {
     await page.mouse.move(0, 0);
     await settled();
   }
-  await page.waitForTimeout(800);
+  await prepare?.(page);
+  await page.waitForTimeout(500);
   const path = join(folder, `${name}.png`);
   await page.screenshot({ path });
   console.log(`${path}: ${(statSync(path).size / 1024).toFixed(0)} KiB`, errors.length > 0 ? errors : "");
   await page.close();
 }
-await browser.stop();
-await standIn?.stop();
+
+/** The card with source line and binary. */
+async function hover(page: Page): Promise<void> {
+  const box = (await page.locator(".main-pane .graph").boundingBox())!;
+  await page.mouse.move(box.x + 60, box.y + 6.5 * 19);
+}
