@@ -6,7 +6,7 @@
  * or without an `everflame` the server that stands in for the real one is shown.
  */
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -38,10 +38,12 @@ class Real {
   address = "";
 
   async start(): Promise<void> {
-    const [first, ...others] = PROGRAMS.map((name) => join(this.folder, name));
-    const compiled = spawnSync("c++", ["-O2", "-g", "-fno-omit-frame-pointer", "-ffile-prefix-map=test/live=shop", "-pthread", "test/live/load.cc", "-o", first], { stdio: "inherit" });
-    if (compiled.status !== 0) throw new Error("test/live/load.cc does not compile");
-    for (const other of others) copyFileSync(first, other);
+    for (const name of PROGRAMS) {
+      // Each its own file and build id, so that it has its own name in the list, and no path of this machine.
+      const words = ["-O2", "-g", `-ffile-prefix-map=${process.cwd()}/test/live=/shop`, `-ffile-prefix-map=${process.cwd()}=/shop`, `-Wl,--build-id=0x${Buffer.from(name).toString("hex")}`];
+      const compiled = spawnSync("c++", [...words, "-pthread", `${process.cwd()}/test/live/load.cc`, "-o", join(this.folder, name)], { stdio: "inherit" });
+      if (compiled.status !== 0) throw new Error("test/live/load.cc does not compile");
+    }
     const agent = spawn(everflame, ["--page", "127.0.0.1:0", "--store", join(this.folder, "history"), "--node-name", "worker-3", "--cpu-limit", "100"], { stdio: ["ignore", "pipe", "inherit"] });
     this.running.push(agent);
     const said = createInterface({ input: agent.stdout! });
