@@ -117,6 +117,7 @@ fn guides_name_only_what_exists() {
         "configuration.md",
         "metrics.md",
         "http.md",
+        "pods.md",
         "store.md",
         "top.md",
     ];

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::agent_args::Agent;
+use super::pod_args::Pod;
 
 /// A continuous whole-node CPU profiler for Linux: no instrumentation, no restart, no language flag. Without a command it profiles
 /// this machine and serves a page that shows it (`live`).
@@ -28,6 +29,9 @@ pub enum Command {
     Live(Agent),
     /// Profile every CPU for a while (or while a command runs), then write the profile and print what was hot.
     Record(Record),
+    /// Profile a pod on this node, found by its name, its uid or a label selector, then write the profile and print what was hot.
+    #[command(mut_arg("duration", |duration| duration.help("How long: 30s, 500ms, 2m, 1h [default: 30s]")))]
+    Pod(Pod),
     /// Run for good: profile every CPU, find out whose each sample is, and deliver profiles.
     Agent(Agent),
     /// Print the settings that the agent would run with, and where each comes from.
@@ -51,6 +55,20 @@ pub enum Command {
 /// `everflame record`.
 #[derive(Debug, Args)]
 pub struct Record {
+    /// How it is recorded.
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// What is sampled.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// A command to run and profile with its children; its exit code is passed on.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// How something is recorded, and where the result goes; of `record` and of `pod`.
+#[derive(Debug, Args)]
+pub struct Sampling {
     /// How long: 30s, 500ms, 2m, 1h. With a COMMAND the default is until it ends.
     #[arg(short, long, value_name = "TIME", env = "EVERFLAME_DURATION", value_parser = parse_duration)]
     pub duration: Option<std::time::Duration>,
@@ -61,9 +79,6 @@ pub struct Record {
     /// Default: cpu.pb.gz and cpu.html.
     #[arg(short, long, value_name = "FILE", env = "EVERFLAME_OUTPUT")]
     pub output: Vec<PathBuf>,
-    /// What is sampled.
-    #[command(flatten)]
-    pub selection: Selection,
     /// How many functions to print.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub top: usize,
@@ -79,9 +94,6 @@ pub struct Record {
     /// Count timer hits by process, to compare with what was recorded.
     #[arg(long, hide = true)]
     pub count_pids: bool,
-    /// A command to run and profile with its children; its exit code is passed on.
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<std::ffi::OsString>,
 }
 
 /// What is sampled; of `record` and of the live `top`.
@@ -96,6 +108,14 @@ pub struct Selection {
     /// Only this cgroup and those below it, as a path under the cgroup file system.
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
+    /// Which code.
+    #[command(flatten)]
+    pub code: Code,
+}
+
+/// Which code of what is sampled.
+#[derive(Debug, Args)]
+pub struct Code {
     /// Only user code: no kernel frames, no samples in the kernel.
     #[arg(long, conflicts_with = "kernel_only")]
     pub user_only: bool,

@@ -20,7 +20,7 @@ const MAX_CAUSES: usize = 10;
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let Some(sourced) = super::agent::resolved()? else { return Ok(ExitCode::from(2)) };
     let words = Doctor::from_arg_matches(&sourced.matches)?;
-    super::record::raise_file_limit();
+    super::recording::raise_file_limit();
     let mut checks = of_machine(&words);
     checks.extend(of_start(&words));
     let runtime = tokio::runtime::Builder::new_current_thread()

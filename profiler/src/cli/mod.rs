@@ -16,9 +16,14 @@ mod live;
 mod log;
 mod page;
 mod page_args;
+mod pod;
+mod pod_args;
+mod pod_follow;
+mod pod_history;
 mod print;
 mod progress;
 mod record;
+mod recording;
 mod report;
 mod selection;
 mod settings;
@@ -46,6 +51,7 @@ pub fn run() -> ExitCode {
     };
     let result = match arguments.command {
         args::Command::Record(words) => record::run(words),
+        args::Command::Pod(words) => pod::run(&words),
         args::Command::Live(_) => agent::run(agent_run::Shape::Live),
         args::Command::Agent(_) => agent::run(agent_run::Shape::Agent),
         args::Command::Config(_) => agent::print_settings(),

@@ -2,12 +2,25 @@
 
 use profiler_common::filter;
 
-use super::args::Selection;
+use super::args::{Code, Selection};
 use crate::engine::{Options, Target};
 use crate::sampler::hierarchy::CgroupHierarchy;
 
 pub(super) fn options(words: Selection, frequency_hz: u32) -> anyhow::Result<Options> {
-    let defaults = Options::default();
+    let mut options = of_code(&words.code, frequency_hz);
+    if !words.pid.is_empty() {
+        options.filter |= filter::PIDS;
+    }
+    if let Some(path) = &words.cgroup {
+        options.filter |= filter::CGROUPS;
+        let chosen = super::cgroups::find(path, &CgroupHierarchy::mounted(&options.proc_root))?;
+        (options.cgroup_hierarchy, options.cgroups) = (Some(chosen.hierarchy), chosen.ids);
+    }
+    Ok(Options { pids: words.pid, target: Target::named(words.comm), ..options })
+}
+
+/// The same of everything that runs.
+pub(super) fn of_code(words: &Code, frequency_hz: u32) -> Options {
     let mut bits = 0;
     if words.user_only {
         bits |= filter::USER_ONLY;
@@ -15,26 +28,11 @@ pub(super) fn options(words: Selection, frequency_hz: u32) -> anyhow::Result<Opt
     if words.kernel_only {
         bits |= filter::KERNEL_ONLY;
     }
-    if !words.pid.is_empty() {
-        bits |= filter::PIDS;
-    }
-    let (cgroup_hierarchy, cgroups) = match &words.cgroup {
-        Some(path) => {
-            bits |= filter::CGROUPS;
-            let chosen = super::cgroups::find(path, &CgroupHierarchy::mounted(&defaults.proc_root))?;
-            (Some(chosen.hierarchy), chosen.ids)
-        }
-        None => (None, Vec::new()),
-    };
-    Ok(Options {
+    Options {
         frequency_hz,
         filter: bits,
-        pids: words.pid,
-        cgroups,
-        cgroup_hierarchy,
-        target: Target::named(words.comm),
         include_self: words.include_self,
         unwind_bytes: words.unwind_memory << 20,
-        ..defaults
-    })
+        ..Options::default()
+    }
 }

@@ -32,7 +32,7 @@ fn live(words: Top) -> anyhow::Result<ExitCode> {
     super::capabilities::check()?;
     let target = target(&words.selection);
     let options = super::selection::options(words.selection, words.frequency)?;
-    super::record::raise_file_limit();
+    super::recording::raise_file_limit();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     show(options, host.trim().to_owned(), target)?;
     Ok(ExitCode::SUCCESS)
@@ -43,7 +43,7 @@ fn target(words: &Selection) -> String {
     let mut said: Vec<String> = words.pid.iter().map(|pid| format!("--pid {pid}")).collect();
     said.extend(words.comm.iter().map(|name| format!("--comm {name}")));
     said.extend(words.cgroup.iter().map(|path| format!("--cgroup {}", path.display())));
-    let switches = [(words.user_only, "--user-only"), (words.kernel_only, "--kernel-only")];
+    let switches = [(words.code.user_only, "--user-only"), (words.code.kernel_only, "--kernel-only")];
     said.extend(switches.into_iter().filter(|(is_set, _)| *is_set).map(|(_, word)| word.to_owned()));
     said.join(" ")
 }

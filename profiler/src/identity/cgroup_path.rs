@@ -165,13 +165,18 @@ fn pod_uid(component: &str) -> Option<Cow<'_, str>> {
         Some(at) => &name[at + 4..],
         None => name.strip_prefix("pod")?,
     };
-    if is_lower_hex(uid, 32) || is_uuid(uid, b'-') {
+    if is_pod_uid(uid) {
         Some(uid.into())
     } else if is_uuid(uid, b'_') {
         Some(uid.replace('_', "-").into())
     } else {
         None
     }
+}
+
+/// Whether a text is a pod's uid as cgroups have it: RFC 4122's form, or the 32 hex digits of a static pod's hash.
+pub fn is_pod_uid(text: &str) -> bool {
+    is_uuid(text, b'-') || is_lower_hex(text, 32)
 }
 
 /// The components of a path with their offsets, last first; empty ones and `..` left out.

@@ -157,4 +157,4 @@ fn reports(sandboxes: Vec<PodSandbox>, containers: Vec<CriContainer>, label_keys
 
 #[cfg(test)]
 #[path = "cri_tests.rs"]
-pub(in crate::identity) mod tests;
+pub(crate) mod tests;

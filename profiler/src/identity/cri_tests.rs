@@ -11,11 +11,11 @@ use super::*;
 
 /// A runtime with these pods and containers; `None` answers that it does not know the method.
 #[derive(Clone)]
-pub(in crate::identity) struct Runtime(pub(in crate::identity) Option<(Vec<PodSandbox>, Vec<CriContainer>)>);
+pub(crate) struct Runtime(pub(crate) Option<(Vec<PodSandbox>, Vec<CriContainer>)>);
 
 impl Runtime {
     /// Serves `socket` until the test's runtime ends.
-    pub(in crate::identity) fn serve(self, socket: PathBuf) {
+    pub(crate) fn serve(self, socket: PathBuf) {
         let listener = tokio::net::UnixListener::bind(socket).unwrap();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -57,13 +57,13 @@ impl Runtime {
     }
 }
 
-pub(in crate::identity) fn sandbox(id: &str, uid: &str, name: &str, labels: &[(&str, &str)]) -> PodSandbox {
+pub(crate) fn sandbox(id: &str, uid: &str, name: &str, labels: &[(&str, &str)]) -> PodSandbox {
     let metadata = PodSandboxMetadata { name: name.into(), uid: uid.into(), namespace: "shop".into(), attempt: 0 };
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     PodSandbox { id: id.into(), metadata: Some(metadata), labels, annotations: BTreeMap::new() }
 }
 
-pub(in crate::identity) fn container(id: &str, sandbox: &str, name: &str) -> CriContainer {
+pub(crate) fn container(id: &str, sandbox: &str, name: &str) -> CriContainer {
     CriContainer {
         id: id.into(),
         pod_sandbox_id: sandbox.into(),

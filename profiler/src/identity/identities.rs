@@ -168,6 +168,14 @@ impl Identities {
         }
     }
 
+    /// Takes cgroups that somebody found by walking the samples' hierarchy: id and path from its root.
+    pub fn cgroups_found<'a>(&self, cgroups: impl IntoIterator<Item = (u64, &'a str)>) {
+        let mut known = self.known.cgroups();
+        for (id, path) in cgroups {
+            known.made(id, path.as_bytes());
+        }
+    }
+
     /// Whether it is worth holding `batch` back: some process was not read yet, or some container is not known yet, and was
     /// first asked for less than [`Options::hold`] ago. Asks for what is missing; ask once more in a few hundred milliseconds.
     pub fn pending(&mut self, batch: &Batch, now: Instant) -> bool {

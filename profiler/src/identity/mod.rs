@@ -30,5 +30,5 @@ pub use counters::Counters;
 pub use identities::{ApiServer, Identities, Options};
 pub use known::MAX_PROCESSES;
 pub use label_selector::{LabelSelector, LabelSelectorError};
-pub use runtime::RuntimeSocket;
+pub use runtime::{RuntimeSocket, Sockets};
 pub use selector::{Selector, SelectorOptions};

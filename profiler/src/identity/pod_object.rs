@@ -58,6 +58,7 @@ impl Resource for PodObject {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec {
+    node_name: Option<String>,
     containers: Option<Vec<ContainerSpec>>,
     init_containers: Option<Vec<ContainerSpec>>,
     ephemeral_containers: Option<Vec<ContainerSpec>>,
@@ -75,6 +76,7 @@ struct ContainerSpec {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PodStatus {
+    phase: Option<String>,
     container_statuses: Option<Vec<ContainerStatus>>,
     init_container_statuses: Option<Vec<ContainerStatus>>,
     ephemeral_container_statuses: Option<Vec<ContainerStatus>>,
@@ -142,6 +144,13 @@ pub fn report(object: &PodObject, label_keys: &[Arc<str>]) -> Option<PodReport> 
         }
     }
     Some(PodReport { pod, containers })
+}
+
+/// Where a pod was put and how far it is: node and phase, empty where the server does not say.
+pub fn standing(object: &PodObject) -> (Arc<str>, Arc<str>) {
+    let node = object.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
+    (optional(node), optional(phase))
 }
 
 /// The parts of a [`Pod`] that labels and annotations give.

@@ -39,7 +39,8 @@ const VOCABULARY: Vocabulary = Vocabulary {
     unwinding: true,
     owner: None,
 };
-const OWNER_KEYS: OwnerKeys = OwnerKeys { container_id: "container_id", container: "container_name", pod: "pod_name" };
+const OWNER_KEYS: OwnerKeys =
+    OwnerKeys { container_id: "container_id", container: "container_name", pod: "pod_name", namespace: None };
 /// Labels that a whole host's profile offers to filter and group by.
 const HOST_LABELS: [&str; 4] = ["container_id", "container_name", "thread name", "pod_name"];
 

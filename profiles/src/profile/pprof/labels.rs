@@ -34,6 +34,8 @@ pub struct OwnerKeys {
     pub container: &'static str,
     /// Key of the pod's name.
     pub pod: &'static str,
+    /// Key of the pod's namespace.
+    pub namespace: Option<&'static str>,
 }
 
 /// How sample types and labels are called. Samples that differ only in what has no key become one.
@@ -75,6 +77,17 @@ impl Vocabulary {
         unwinding: true,
         owner: None,
     };
+
+    /// The same with namespace, pod and container, where they are known.
+    pub const WITH_OWNERS: Vocabulary = Vocabulary {
+        owner: Some(OwnerKeys {
+            container_id: "container_id",
+            container: "container",
+            pod: "pod",
+            namespace: Some("namespace"),
+        }),
+        ..Vocabulary::EVERFLAME
+    };
 }
 
 /// What samples must have in common to become one, besides the stack. What the vocabulary has no word for is left empty.
@@ -107,7 +120,7 @@ impl Labels {
     }
 
     pub(super) fn encode(self, vocabulary: &Vocabulary, batch: &Batch, tables: &mut Tables) -> Vec<Label> {
-        let mut labels = Vec::with_capacity(9);
+        let mut labels = Vec::with_capacity(10);
         let mut text = |tables: &mut Tables, key: &str, value: &str| {
             // pprof has no empty text labels: string 0 means that the label is a number.
             if !value.is_empty() {
@@ -131,11 +144,13 @@ impl Labels {
         let identity = self.owner.and_then(|owner| batch.identities.get(owner.0 as usize));
         if let (Some(keys), Some(identity)) = (vocabulary.owner, identity) {
             let pairs = [
-                (keys.container_id, &identity.container_id),
-                (keys.container, &identity.container),
-                (keys.pod, &identity.pod),
+                (Some(keys.container_id), &identity.container_id),
+                (Some(keys.container), &identity.container),
+                (Some(keys.pod), &identity.pod),
+                (keys.namespace, &identity.namespace),
             ];
             for (key, value) in pairs {
+                let Some(key) = key else { continue };
                 text(tables, key, beginning(value, MAX_OWNER_BYTES));
             }
         }

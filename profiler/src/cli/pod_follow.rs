@@ -1,0 +1,205 @@
+//! The companion of `everflame pod`'s recording: keeps the kernel's set of cgroups up to date, finds out whose samples are, and
+//! leaves out what was not asked for.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use super::recording::{Companion, Part};
+use crate::engine::{Engine, Interval};
+use crate::identity::{self, Hierarchy, Identities};
+use crate::pod::{Choice, ChosenPod, Followed, Tree};
+use crate::profile::{Batch, Identity, Parts, Process, select};
+
+/// Between two walks of the whole hierarchy, which find pods that come anew: some 10 ms for 1,000 cgroups.
+const BETWEEN_WALKS: Duration = Duration::from_secs(2);
+/// Between two looks at whether what is missing is known by now.
+const LOOK: Duration = Duration::from_millis(100);
+/// The end waits no longer for names of containers, whatever `Identities` waits for.
+const LONGEST_HOLD: Duration = Duration::from_secs(8);
+/// Longest part of a file's name that is made of a pod's, bytes: file systems take 255.
+const MAX_PART_NAME: usize = 200;
+
+/// See the module documentation.
+pub(super) struct PodCompanion {
+    pub(super) followed: Followed,
+    pub(super) tree: Tree,
+    pub(super) tokio: Runtime,
+    /// Where identity looks; taken when the engine is loaded.
+    pub(super) options: identity::Options,
+    pub(super) split: bool,
+    identities: Option<Identities>,
+    walked: Instant,
+    /// Cgroups that found no room in the kernel's set.
+    refused: u64,
+}
+
+impl PodCompanion {
+    pub(super) fn new(
+        followed: Followed,
+        tree: Tree,
+        tokio: Runtime,
+        options: identity::Options,
+        split: bool,
+    ) -> PodCompanion {
+        PodCompanion { followed, tree, tokio, options, split, identities: None, walked: Instant::now(), refused: 0 }
+    }
+
+    fn let_through(&mut self, engine: &mut Engine, ids: Vec<u64>) {
+        for id in ids {
+            if engine.cgroup_filter().allow(id).is_err() {
+                self.refused += 1;
+            }
+        }
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<String> = self.followed.choice().pods.iter().map(ChosenPod::shown).collect();
+        names.join(", ")
+    }
+}
+
+impl Companion for PodCompanion {
+    fn loaded(&mut self, engine: &mut Engine) -> anyhow::Result<()> {
+        let hierarchy = engine
+            .cgroup_hierarchy()
+            .map(|found| Hierarchy { directory: found.mount.clone(), has_perf_records: found.has_perf_records });
+        let options = identity::Options { hierarchy, ..self.options.clone() };
+        let identities = Identities::start(options, self.tokio.handle())?;
+        engine.announce_to(identities.listener());
+        self.identities = Some(identities);
+        Ok(())
+    }
+
+    fn started(&mut self, _: &mut Engine) -> anyhow::Result<()> {
+        eprintln!("everflame: profiling {}", described(self.followed.choice()));
+        Ok(())
+    }
+
+    fn round(&mut self, engine: &mut Engine) -> anyhow::Result<bool> {
+        let below = self.tree.below(self.followed.pod_paths());
+        let some_live = !below.is_empty();
+        let new = self.followed.found(below);
+        self.let_through(engine, new);
+        let pause = match (some_live, self.followed.awaits_pods()) {
+            (true, false) => return Ok(true),
+            (true, true) => BETWEEN_WALKS,
+            (false, _) => LOOK,
+        };
+        if self.walked.elapsed() < pause {
+            return Ok(true);
+        }
+        self.walked = Instant::now();
+        let all = self.tree.all();
+        let lives = self.followed.any_lives(&all);
+        let new = self.followed.found(all);
+        self.let_through(engine, new);
+        if !lives && !self.followed.goes_on_without() {
+            eprintln!("everflame: pod {} has ended; so does the recording", self.names());
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn finished(&mut self, interval: &mut Interval) -> anyhow::Result<()> {
+        let Some(identities) = &mut self.identities else { return Ok(()) };
+        identities.cgroups_made(&interval.cgroups);
+        identities.cgroups_found(self.followed.cgroups());
+        let began = Instant::now();
+        while identities.pending(&interval.batch, Instant::now()) && began.elapsed() < LONGEST_HOLD {
+            std::thread::sleep(LOOK);
+        }
+        identities.identify(&mut interval.batch, Instant::now());
+        let batch = &interval.batch;
+        let followed = &self.followed;
+        interval.batch = select(batch, |process| followed.keeps(process.cgroup_id, identity(batch, process)))?;
+        if self.refused > 0 {
+            eprintln!("everflame: {} new cgroups found no room in the kernel's set and were not sampled", self.refused);
+        }
+        if interval.batch.samples.is_empty() {
+            eprintln!("everflame: nothing of {} ran on a processor in that time", self.names());
+        }
+        Ok(())
+    }
+
+    fn parts(&self, batch: &Batch) -> anyhow::Result<Vec<Part>> {
+        if !self.split {
+            return Ok(Vec::new());
+        }
+        let mut numbers: HashMap<String, u32> = HashMap::new();
+        let mut names: Vec<(String, String)> = Vec::new();
+        let of_process = |process: &Process| {
+            let (title, name) = pod_of(identity(batch, process)?)?;
+            Some(*numbers.entry(title.clone()).or_insert_with(|| {
+                names.push((title, name));
+                names.len() as u32 - 1
+            }))
+        };
+        let part_of: Vec<Option<u32>> = batch.processes.iter().map(of_process).collect();
+        let parts = Parts::new(batch, &part_of)?;
+        let mut made = Vec::new();
+        for (number, (title, name)) in (0..).zip(names) {
+            made.push(Part { name, title: format!("pod {title}"), batch: parts.batch(number)? });
+        }
+        Ok(made)
+    }
+}
+
+/// Pods that the line names at most.
+const MAX_NAMED: usize = 5;
+
+fn described(choice: &Choice) -> String {
+    let mut names: Vec<String> = choice.pods.iter().take(MAX_NAMED).map(ChosenPod::shown).collect();
+    if choice.pods.len() > MAX_NAMED {
+        names.push(format!("{} more", choice.pods.len() - MAX_NAMED));
+    }
+    let containers = choice.cgroups.iter().map(|cgroup| &cgroup.container_id).filter(|id| !id.is_empty());
+    let containers: HashSet<_> = containers.collect();
+    let pods = if choice.pods.len() == 1 { "pod" } else { "pods" };
+    let plural = if containers.len() == 1 { "container" } else { "containers" };
+    format!("{pods} {} ({} {plural})", names.join(", "), containers.len())
+}
+
+fn identity<'batch>(batch: &'batch Batch, process: &Process) -> Option<&'batch Identity> {
+    batch.identities.get(process.identity?.0 as usize)
+}
+
+/// A pod as people write it, and as a part of a file's name, in which names from elsewhere can do no harm.
+fn pod_of(identity: &Identity) -> Option<(String, String)> {
+    if identity.pod.is_empty() {
+        let uid = identity.pod_uid.to_string();
+        return (!uid.is_empty()).then(|| (uid.clone(), file_name(&uid)));
+    }
+    let (namespace, pod) = (&identity.namespace, &identity.pod);
+    Some((format!("{namespace}/{pod}"), file_name(&format!("{namespace}-{pod}"))))
+}
+
+fn file_name(text: &str) -> String {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-.".contains(letter) { letter } else { '_' };
+    text.chars().map(plain).take(MAX_PART_NAME).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_s_name_makes_a_file_s_name_that_leads_nowhere_else() {
+        let of = |namespace: &str, pod: &str, uid: &str| {
+            pod_of(&Identity {
+                namespace: namespace.into(),
+                pod: pod.into(),
+                pod_uid: uid.into(),
+                ..Identity::default()
+            })
+        };
+        let pair = |left: &str, right: &str| Some((left.to_owned(), right.to_owned()));
+        assert_eq!(of("shop", "web-1", "u"), pair("shop/web-1", "shop-web-1"));
+        assert_eq!(of("../etc", "a/b\n", "u"), pair("../etc/a/b\n", ".._etc-a_b_"));
+        assert_eq!(of("", "", "f2e1-x"), pair("f2e1-x", "f2e1-x"));
+        assert_eq!(of("", "", ""), None);
+        let (_, long) = of(&"n".repeat(300), "p", "u").unwrap();
+        assert_eq!(long.len(), MAX_PART_NAME);
+    }
+}

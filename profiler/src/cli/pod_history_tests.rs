@@ -1,0 +1,113 @@
+//! Questions to a stand-in of an agent's page, and what comes of its answers.
+
+use axum::Router;
+use axum::extract::Query;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::get;
+
+use super::*;
+
+const RANGE: Extent = Extent { from: 1_000, to: 31_000 };
+
+/// Answers as a page does whose history has a pod `web-1` in two namespaces and `db-0` in one; asks for the token `sesame`.
+fn page() -> Router {
+    let values = |Query(words): Query<Vec<(String, String)>>| async move {
+        let has = |filter: &str| words.iter().any(|(key, value)| key == "where" && value == filter);
+        let asked = |label: &str| words.iter().any(|(key, value)| key == "label" && value == label);
+        let list = match () {
+            () if asked("container") => r#"{"value":"db","cpu_ns":9}"#,
+            () if has("pod=web-1") => r#"{"value":"shop","cpu_ns":9},{"value":"data","cpu_ns":4}"#,
+            () if has("pod=db-0") => r#"{"value":"data","cpu_ns":4}"#,
+            () => "",
+        };
+        format!("{{\"values\":[{list}],\"distinct\":2,\"other_ns\":0,\"skipped\":0}}")
+    };
+    let status = |headers: HeaderMap| async move {
+        if headers.get("authorization").is_some_and(|value| value == "Bearer sesame-sesame-sesame") {
+            (StatusCode::OK, r#"{"node":"n1","now":40000,"history":{"from":0,"to":31000},"lost":0}"#.to_owned())
+        } else {
+            (StatusCode::UNAUTHORIZED, "{}".to_owned())
+        }
+    };
+    let download = || async { (StatusCode::NOT_FOUND, "{\"error\":\"there are no samples\"}") };
+    Router::new()
+        .route("/at/api/v1/values", get(values))
+        .route("/at/api/v1/status", get(status))
+        .route("/at/api/v1/download", get(download))
+}
+
+async fn agent(token: bool) -> Agent {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/at/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, page()).await });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "sesame-sesame-sesame\n").unwrap();
+    Agent::new(&url, token.then(|| Token::read(file.path()).unwrap())).unwrap()
+}
+
+#[tokio::test]
+async fn a_pod_is_found_in_the_namespace_that_has_it() {
+    let agent = agent(true).await;
+    for (name, namespace, containers, expected) in [
+        ("db-0", None, &[][..], Ok("data")),
+        ("web-1", Some("shop"), &[], Ok("shop")),
+        ("db-0", None, &["db"], Ok("data")),
+        ("web-1", None, &[], Err("2 pods are called web-1: data/web-1, shop/web-1")),
+        ("db-0", Some("shop"), &[], Err("the agent on node n1 has no samples of the pod shop/db-0 in these 30 s")),
+        ("cart-0", None, &[], Err("the agent on node n1 has no samples of the pod cart-0 in these 30 s")),
+        ("db-0", None, &["mesh"], Err("no container of pod data/db-0 that runs is called mesh; it has db")),
+    ] {
+        let containers: Vec<String> = containers.iter().map(|name| (*name).to_owned()).collect();
+        let asked = Asked { name, namespace, containers: &containers, node: "n1" };
+        let found = asked.find(&agent, RANGE).await.map(|found| found.namespace).map_err(|error| error.to_string());
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{name}"),
+            (Err(found), Err(expected)) => assert!(found.starts_with(expected), "{name}: {found}"),
+            (found, expected) => panic!("{name}: {found:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_agent_refuses_is_said_in_its_words() {
+    let (known, unknown) = (agent(true).await, agent(false).await);
+    let (node, range) = known.range(Duration::from_secs(10), false).await.unwrap();
+    assert_eq!((node.as_str(), range), ("n1", Extent { from: 21_000, to: 31_000 }));
+    let error = unknown.range(Duration::from_secs(10), false).await.unwrap_err().to_string();
+    assert!(error.ends_with("asks for a token: give --page-token-file"), "{error}");
+    let error = known.get("download", RANGE, &[("form", "pb.gz")], &[]).await.unwrap_err().to_string();
+    assert!(error.ends_with("answers: there are no samples"), "{error}");
+    let error = known.get("elsewhere", RANGE, &[], &[]).await.unwrap_err().to_string();
+    assert!(error.contains("404") && error.contains("not the page of an everflame agent"), "{error}");
+}
+
+#[test]
+fn the_last_seconds_are_no_more_than_the_history_has() {
+    let history = Extent { from: 5_000, to: 31_000 };
+    assert_eq!(last(history, 10_000), Extent { from: 21_000, to: 31_000 });
+    assert_eq!(last(history, 60_000), history);
+    assert_eq!(last(history, u64::MAX), history);
+}
+
+#[test]
+fn addresses_are_checked_before_anything_is_asked() {
+    for url in ["", "ftp://x", "http://", "unix:///x"] {
+        assert!(Agent::new(url, None).is_err(), "{url}");
+    }
+    let agent = Agent::new("localhost:7654", None).unwrap();
+    let url = agent.url("values", Some(RANGE), &[("label", "pod")], &["pod=a&b".to_owned()]);
+    assert_eq!(url.as_str(), "http://localhost:7654/api/v1/values?label=pod&from=1000&to=31000&where=pod%3Da%26b");
+}
+
+#[test]
+fn every_sample_gets_the_labels() {
+    let sample = pprof_proto::Sample { value: vec![1], ..Default::default() };
+    let mut profile =
+        Profile { string_table: vec![String::new()], sample: vec![sample.clone(), sample], ..Profile::default() };
+    label(&mut profile, &[("namespace", "shop"), ("pod", "web-1")]);
+    let text = |index: i64| profile.string_table[index as usize].as_str();
+    for sample in &profile.sample {
+        let labels: Vec<_> = sample.label.iter().map(|label| (text(label.key), text(label.str))).collect();
+        assert_eq!(labels, [("namespace", "shop"), ("pod", "web-1")]);
+    }
+}
