@@ -255,7 +255,7 @@ fn ask(reader: &Reader) -> Result<()> {
         }
         for (filtered, filters) in filters {
             let query = Query { filters, ..everything.clone() };
-            for grouping in [Grouping::Processes, Grouping::Threads] {
+            for grouping in [Grouping::Functions, Grouping::Processes, Grouping::Threads] {
                 let mut rows = 0;
                 let what = format!("stacks by {grouping:?}, {range}{filtered}").to_lowercase();
                 timed(&what, || {

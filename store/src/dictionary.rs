@@ -198,6 +198,11 @@ impl Tables {
         place.copied().ok_or(Malformed("a stack that is not there"))
     }
 
+    /// Frames in the tree of stacks.
+    pub(super) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Frames of a stack.
     pub(super) fn depth(&self, number: u32) -> u64 {
         let place = (number as usize).checked_sub(1).and_then(|place| self.depths.get(place));

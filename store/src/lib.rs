@@ -13,6 +13,7 @@ mod dictionary;
 mod entries;
 mod entry;
 mod error;
+mod functions;
 mod index;
 mod label;
 mod lock;

@@ -1,6 +1,7 @@
 //! [`Reader`]: asks the history, also while it is being written. Here is how segments and chunks are walked; `stacks`, `series`
 //! and `values` say what becomes of them.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -78,7 +79,7 @@ impl Reader {
         &self,
         query: &Query,
         parts: &[Part],
-        mut visit: impl FnMut(&mut SegmentView<'_>) -> Result<(), StoreError>,
+        mut visit: impl FnMut(&SegmentView<'_>) -> Result<(), StoreError>,
     ) -> Result<Skipped, StoreError> {
         let snapshot = self.shared.index()?.snapshot()?;
         let mut skipped = Skipped::default();
@@ -93,7 +94,7 @@ impl Reader {
             };
             let rows = snapshot.chunks(number)?;
             let view = SegmentView::open(file, rows, query, parts, &self.given_up);
-            let visited = view.and_then(|mut view| visit(&mut view));
+            let visited = view.and_then(|view| visit(&view));
             match visited {
                 Err(StoreError::Damaged { path, offset, problem }) => {
                     let why = StoreError::Damaged { path, offset, problem }.to_string();
@@ -119,7 +120,7 @@ pub(super) struct SegmentView<'query> {
     pub(super) chunks: Vec<(ChunkHeader, ChunkRow)>,
     pub(super) tables: Tables,
     /// By thread, whether the filters allow it, as far as somebody asked.
-    allowed: Vec<Option<bool>>,
+    allowed: Vec<Cell<Option<bool>>>,
 }
 
 impl<'query> SegmentView<'query> {
@@ -151,7 +152,7 @@ impl<'query> SegmentView<'query> {
             }
         }
         chunks.retain(|(header, _)| wanted(header));
-        let allowed = vec![None; tables.len(Table::Threads)];
+        let allowed = vec![Cell::new(None); tables.len(Table::Threads)];
         Ok(SegmentView { file, query, given_up, chunks, tables, allowed })
     }
 
@@ -168,19 +169,21 @@ impl<'query> SegmentView<'query> {
         columns::decode(&bytes).map_err(|problem| self.damaged(chunk, problem))
     }
 
-    pub(super) fn allows(&mut self, thread: u32) -> Result<bool, Malformed> {
+    pub(super) fn allows(&self, thread: u32) -> Result<bool, Malformed> {
         if self.query.filters.is_empty() {
             return Ok(true);
         }
-        let known = self.allowed.get_mut(thread as usize).ok_or(Malformed("a thread that is not there"))?;
-        match known {
-            Some(allowed) => Ok(*allowed),
-            None => Ok(*known.insert(self.query.allows(&self.tables, thread)?)),
+        let known = self.allowed.get(thread as usize).ok_or(Malformed("a thread that is not there"))?;
+        if let Some(allowed) = known.get() {
+            return Ok(allowed);
         }
+        let allowed = self.query.allows(&self.tables, thread)?;
+        known.set(Some(allowed));
+        Ok(allowed)
     }
 
     /// Whether a chunk has samples of a thread that the filters allow.
-    pub(super) fn has_allowed(&mut self, chunk: usize) -> Result<bool, StoreError> {
+    pub(super) fn has_allowed(&self, chunk: usize) -> Result<bool, StoreError> {
         if self.query.filters.is_empty() {
             return Ok(true);
         }
@@ -201,7 +204,7 @@ impl<'query> SegmentView<'query> {
     /// CPU time of the threads that the filters allow, in the query's range: thread, a time, ns. A chunk whose samples all have
     /// the same `place` gives one sum for each thread, without reading its samples.
     pub(super) fn each_thread(
-        &mut self,
+        &self,
         place: impl Fn(u64) -> u64,
         mut visit: impl FnMut(&Tables, u32, u64, u64) -> Result<(), Malformed>,
     ) -> Result<(), StoreError> {

@@ -221,6 +221,18 @@ impl<'source, S: Source> Transfer<'source, S> {
         if let Some(number) = self.seen[LOCATION].get(&index) {
             return Ok(*number);
         }
+        let number = self.location_as(into, index, |_| ())?;
+        self.seen[LOCATION].insert(index, number);
+        Ok(number)
+    }
+
+    /// A location that is changed on the way; remembering which one became what is the caller's.
+    pub(super) fn location_as(
+        &mut self,
+        into: &mut Dictionary,
+        index: u32,
+        change: impl FnOnce(&mut Location),
+    ) -> Result<u32, Malformed> {
         let source = self.source;
         let location = source.location(index)?;
         let mapping = match location.mapping {
@@ -232,8 +244,11 @@ impl<'source, S: Source> Transfer<'source, S> {
             let function = FunctionIndex(self.function(into, line.function.0)?);
             lines.push(Line { function, ..*line });
         }
-        let location = Location { kind: location.kind, mapping, address: location.address, lines };
-        self.put(into, (LOCATION, index), Table::Locations, |out| entry::put_location(out, &location))
+        let mut location = Location { kind: location.kind, mapping, address: location.address, lines };
+        change(&mut location);
+        self.bytes.clear();
+        entry::put_location(&mut self.bytes, &location);
+        into.intern(Table::Locations, &self.bytes)
     }
 
     /// A stack with what is known of it. `node` is one of `into`.

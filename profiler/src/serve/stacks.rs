@@ -18,7 +18,7 @@ pub(super) fn container(
     title: &str,
     info: &ProfileInfo,
 ) -> Result<Vec<u8>, Refusal> {
-    let sums = reader.stacks(&range.query, Grouping::Processes)?;
+    let sums = reader.stacks(&range.query, Grouping::Functions)?;
     let notes = notes(&sums);
     let profile = sums.profile(info).map_err(|error| Refusal::Inside(error.to_string()))?;
     // Each of the three has its own copy of every stack.
@@ -36,7 +36,12 @@ pub(super) fn file(
     title: &str,
     info: &ProfileInfo,
 ) -> Result<Vec<u8>, Refusal> {
-    let sums = reader.stacks(&range.query, Grouping::Processes)?;
+    let grouping = match form {
+        // Others may have names for addresses that we have not.
+        Form::Pprof => Grouping::Processes,
+        Form::Svg | Form::Folded | Form::Html => Grouping::Functions,
+    };
+    let sums = reader.stacks(&range.query, grouping)?;
     let profile = sums.profile(info).map_err(|error| Refusal::Inside(error.to_string()))?;
     drop(sums);
     let format = match form {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use profiles::page::{PageOptions, container};
 use profiles::profile::Batch;
 use profiles::profile::pprof::{ProfileInfo, label};
 use profiles::report::StackTable;
+use profiles::report::folded::{self, FoldedOptions};
 use store::{Grouping, Label, Match, Query, Reader, Store, StoreError};
 
-use crate::batches::{Maker, Plain, Random, SECOND, START, plain};
+use crate::batches::{Maker, Plain, PlainFrame, Random, SECOND, START, plain};
 use crate::{open, quick_folder};
 
 /// Some hundred batches over three segments, and all their samples in words.
@@ -56,6 +58,23 @@ fn wanted<'samples>(samples: &'samples [Plain], query: &'samples Query) -> impl 
         .filter(move |sample| query.from_ns <= sample.wall_ns && sample.wall_ns < query.to_ns && allowed(sample))
 }
 
+/// Frames, leaf first, without what a flame graph does not show.
+fn as_seen(frames: &[PlainFrame]) -> Vec<PlainFrame> {
+    let mut frames = frames.to_vec();
+    for (level, (_, _, address, lines)) in frames.iter_mut().enumerate() {
+        if !lines.is_empty() {
+            *address = 0;
+        }
+        for (inlining, (.., line, column)) in lines.iter_mut().enumerate() {
+            *column = 0;
+            if (level, inlining) != (0, 0) {
+                *line = 0;
+            }
+        }
+    }
+    frames
+}
+
 /// Sums by everything that a row keeps apart.
 fn sums<'plain>(
     samples: impl Iterator<Item = (&'plain Plain, u64)>,
@@ -66,9 +85,12 @@ fn sums<'plain>(
         let owner = &sample.owner;
         let name = match grouping {
             Grouping::Threads => format!("{owner:?}"),
-            Grouping::Processes => format!("{} {} {}", owner.comm, owner.executable, owner.identity),
+            Grouping::Processes | Grouping::Functions => {
+                format!("{} {} {}", owner.comm, owner.executable, owner.identity)
+            }
         };
-        let key = format!("{name} {:?} {:?} {}", sample.frames, sample.end, sample.provenance);
+        let frames = if grouping == Grouping::Functions { as_seen(&sample.frames) } else { sample.frames.clone() };
+        let key = format!("{name} {frames:?} {:?} {}", sample.end, sample.provenance);
         let (counts, weights): &mut (u64, u64) = sums.entry(key).or_default();
         *counts += count;
         *weights += sample.weight_ns;
@@ -84,7 +106,7 @@ fn stacks_are_the_sums_of_the_samples_that_were_asked_for() {
     let reader = store.as_ref().unwrap().reader();
     let mut rows = 0;
     for query in queries() {
-        for grouping in [Grouping::Threads, Grouping::Processes] {
+        for grouping in [Grouping::Threads, Grouping::Processes, Grouping::Functions] {
             let found = reader.stacks(&query, grouping).unwrap();
             let expected = sums(wanted(&samples, &query).map(|sample| (sample, 1)), grouping);
             let plain = plain(&found.batch);
@@ -101,6 +123,32 @@ fn stacks_are_the_sums_of_the_samples_that_were_asked_for() {
 }
 
 #[test]
+fn by_functions_there_are_fewer_rows_and_the_page_is_the_same() {
+    let folder = quick_folder();
+    let mut store = None;
+    history(&mut store, folder.path());
+    let reader = store.as_ref().unwrap().reader();
+    let info = ProfileInfo { frequency_hz: 99, cpus: 2, kernel_release: "6.1".into() };
+    let mut fewer = 0;
+    for query in queries() {
+        let [all, functions] = [Grouping::Processes, Grouping::Functions].map(|grouping| {
+            let sums = reader.stacks(&query, grouping).unwrap();
+            let table = StackTable::from_profile(&sums.profile(&info).unwrap()).unwrap();
+            let options = PageOptions { title: "node".into(), notes: Vec::new() };
+            let page = container(&table, &options).unwrap();
+            let lines = folded::render(&table, 1, FoldedOptions { by_process: true, annotate: true }).unwrap();
+            (sums.counts.len(), page.len(), lines)
+        });
+        assert!(functions.0 <= all.0);
+        fewer += all.0 - functions.0;
+        // As many texts, functions, frames and rows, if in another order.
+        assert_eq!(functions.1, all.1);
+        assert!(functions.2 == all.2, "{query:?}");
+    }
+    assert!(fewer > 0);
+}
+
+#[test]
 fn an_answer_is_a_profile_with_its_samples_time_and_range() {
     let folder = quick_folder();
     let mut store = None;
@@ -109,7 +157,7 @@ fn an_answer_is_a_profile_with_its_samples_time_and_range() {
     let info = ProfileInfo { frequency_hz: 99, cpus: 2, kernel_release: "6.1".into() };
     let reader = store.as_ref().unwrap().reader();
     let expected: Vec<&Plain> = wanted(&samples, &query).collect();
-    for grouping in [Grouping::Threads, Grouping::Processes] {
+    for grouping in [Grouping::Threads, Grouping::Processes, Grouping::Functions] {
         let sums = reader.stacks(&query, grouping).unwrap();
         let profile = sums.profile(&info).unwrap();
         assert_eq!((profile.time_nanos, profile.duration_nanos), ((START + 100 * SECOND) as i64, 100 * SECOND as i64));
