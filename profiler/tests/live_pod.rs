@@ -16,10 +16,15 @@ use live::Running;
 use profiler::output;
 use profiler::sampler::hierarchy::CgroupHierarchy;
 
-/// Two pods; the last digits differ from one test to the next, so that one that failed harms no other.
-const PODS: [&str; 2] = ["0e5ef1a3-0000-4000-8000-0000000000a1", "0e5ef1a3-0000-4000-8000-0000000000a2"];
+/// Between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Until what is waited for is an error.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Uids of two pods, of this run alone: what another one left behind harms nobody.
+fn pods() -> [String; 2] {
+    [1, 2].map(|number| format!("0e5ef1a3-0000-4000-8000-{:08x}00a{number}", std::process::id()))
+}
 
 /// Pods' cgroups, removed when this goes.
 struct Kubepods {
@@ -62,7 +67,7 @@ impl Drop for Kubepods {
         // A process that has ended leaves a moment later.
         while top.exists() && began.elapsed() < Duration::from_secs(5) {
             remove_below(&top);
-            std::thread::yield_now();
+            std::thread::sleep(PAUSE);
         }
     }
 }
@@ -84,7 +89,7 @@ fn until(what: &str, mut met: impl FnMut() -> bool) {
     let began = Instant::now();
     while !met() {
         assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::yield_now();
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -139,7 +144,7 @@ fn a_pod_is_profiled_by_its_uid_and_nothing_of_the_others() {
         return;
     }
     let kubepods = Kubepods::make().unwrap();
-    let [mine, other] = PODS;
+    let [mine, other] = &pods();
     let programs: Vec<Running> = [(mine, 'a'), (mine, 'b'), (other, 'c')]
         .into_iter()
         .map(|(pod, digit)| working_in(&file, &kubepods.container(pod, digit)))
@@ -171,7 +176,7 @@ fn a_pod_is_profiled_by_its_uid_and_nothing_of_the_others() {
     drop(programs);
 }
 
-/// A recording that only a signal or the pod's end ends.
+/// A recording that a signal or the pod's end ends before its time.
 struct Endless {
     child: Child,
     words: BufReader<ChildStderr>,
@@ -180,7 +185,7 @@ struct Endless {
 impl Endless {
     /// Starts one and waits until it samples.
     fn start(pod_uid: &str, cpu: &Path) -> Endless {
-        let mut child = pod(&[pod_uid, "-d", "1h", "-o", cpu.to_str().unwrap()]).spawn().unwrap();
+        let mut child = pod(&[pod_uid, "-d", "3m", "-o", cpu.to_str().unwrap()]).spawn().unwrap();
         let mut words = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("profiling pod") {
@@ -191,23 +196,24 @@ impl Endless {
     }
 
     /// Its exit code and what it said, once it has ended.
-    fn end(mut self) -> (Option<i32>, String) {
+    fn end(&mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         self.words.read_to_string(&mut said).unwrap();
         (self.child.wait().unwrap().code(), said)
     }
 }
 
-/// CPU time of a process, in ticks.
-fn ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(11).unwrap().parse().unwrap()
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Waits until a program has worked for half a second.
 fn has_worked(running: &Running) {
-    let before = ticks(running.pid());
-    until("a program to get some CPU time", || ticks(running.pid()) >= before + 50);
+    let before = live::ticks(running.pid());
+    until("a program to get some CPU time", || live::ticks(running.pid()) >= before + 50);
 }
 
 #[test]
@@ -219,12 +225,12 @@ fn a_restarted_container_is_followed_and_ctrl_c_writes_what_there_is() {
         return;
     }
     let kubepods = Kubepods::make().unwrap();
-    let [mine, other] = PODS;
+    let [mine, other] = &pods();
     let first = working_in(&file, &kubepods.container(mine, 'a'));
     let stranger = working_in(&file, &kubepods.container(other, 'c'));
     let folder = tempfile::tempdir().unwrap();
     let cpu = folder.path().join("cpu.pb.gz");
-    let recording = Endless::start(mine, &cpu);
+    let mut recording = Endless::start(mine, &cpu);
     has_worked(&first);
     let ended = first.pid();
     drop(first);
@@ -251,13 +257,13 @@ fn the_end_of_a_pod_is_the_end_of_its_recording() {
         return;
     }
     let kubepods = Kubepods::make().unwrap();
-    let [mine, other] = PODS;
+    let [mine, other] = &pods();
     let stranger = working_in(&file, &kubepods.container(other, 'c'));
     let running = working_in(&file, &kubepods.container(mine, 'a'));
     let pid = running.pid().to_string();
     let folder = tempfile::tempdir().unwrap();
     let cpu = folder.path().join("cpu.pb.gz");
-    let recording = Endless::start(mine, &cpu);
+    let mut recording = Endless::start(mine, &cpu);
     has_worked(&running);
     drop(running);
     kubepods.remove(mine);

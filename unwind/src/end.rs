@@ -37,7 +37,7 @@ pub enum End {
     /// The walk could not continue in the kernel (a tail call was refused).
     Aborted = 15,
     /// The sample hit the kernel while it exchanged the program's memory (exec) or had given it up (exit): the registers are of a
-    /// program that is gone, so there is no user part. Told by the agent, from a copy that holds no stack at all.
+    /// program that is gone, so there is no user part. Told by the agent: an empty copy, and a record of that exec or exit.
     NoMemory = 16,
 }
 

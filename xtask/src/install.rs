@@ -48,7 +48,8 @@ pub(crate) fn debian_packages(packages: &[&str], probe: impl Fn() -> bool) -> Re
         apt_get.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(words);
         apt_get
     };
-    let install = [&["install", "-y", "--no-install-recommends"], packages].concat();
+    // A package that conflicts with one that is there (Debian's containerd with Docker's own) must not take its place.
+    let install = [&["install", "-y", "--no-remove", "--no-install-recommends"], packages].concat();
     // The lists may be absent or old: a second try with fresh ones.
     if command::run(&mut apt_get(&install)).is_err() {
         command::run(&mut apt_get(&["update"])).map_err(|error| missing(format!("{names}: {error:#}")))?;

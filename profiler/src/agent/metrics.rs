@@ -121,6 +121,7 @@ fn losses(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Error
         ("executables", files.too_many),
         ("not_opened", files.not_opened),
         ("replaced", files.replaced),
+        ("not_closed", files.left_open),
         ("rows", files.refused),
         ("escape_rules", numbers.tables.escapes_refused),
         ("slab", numbers.tables.refused),
@@ -135,7 +136,8 @@ fn losses(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Error
 
 fn unwinding(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Error> {
     let engine = &numbers.engine;
-    let stacks = [("kernel", engine.finished_in_kernel), ("copy", engine.finished_from_copy)];
+    let stacks =
+        [("kernel", engine.finished_in_kernel), ("copy", engine.finished_from_copy), ("no_memory", engine.no_memory)];
     sheet.counter("everflame_user_stacks_finished", "Where user stacks were finished", "where", &stacks)?;
     sheet.counter(
         "everflame_stacks_stale",

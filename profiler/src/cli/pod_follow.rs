@@ -85,6 +85,8 @@ impl Companion for PodCompanion {
         let pause = match (some_live, self.followed.awaits_pods()) {
             (true, false) => return Ok(true),
             (true, true) => BETWEEN_WALKS,
+            // The first ones have ended; others may come.
+            (false, _) if self.followed.goes_on_without() => BETWEEN_WALKS,
             (false, _) => LOOK,
         };
         if self.walked.elapsed() < pause {
@@ -132,8 +134,11 @@ impl Companion for PodCompanion {
         let of_process = |process: &Process| {
             let (title, name) = pod_of(identity(batch, process)?)?;
             Some(*numbers.entry(title.clone()).or_insert_with(|| {
-                names.push((title, name));
-                names.len() as u32 - 1
+                let number = names.len() as u32;
+                // `a/b-c` and `a-b/c` make the same file's name.
+                let is_taken = names.iter().any(|(_, other)| *other == name);
+                names.push((title, if is_taken { format!("{name}-{number}") } else { name }));
+                number
             }))
         };
         let part_of: Vec<Option<u32>> = batch.processes.iter().map(of_process).collect();

@@ -126,6 +126,11 @@ impl Agent {
             let Some(history) = status.history else {
                 anyhow::bail!("the agent on node {} has no history yet: try again in some seconds", status.node);
             };
+            anyhow::ensure!(
+                history.from <= history.to,
+                "the agent on node {} says that its history ends before it begins",
+                status.node
+            );
             return Ok((status.node, last(history, millis)));
         }
         let from = status.now;

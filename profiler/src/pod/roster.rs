@@ -124,8 +124,12 @@ impl Roster {
                 return;
             }
         }
-        let Who::Named { name, .. } = &wanted.who else { return };
-        if !self.pods.iter().any(|known| *known.report.pod.name == **name) {
+        let Who::Named { namespace, name } = &wanted.who else { return };
+        let is_meant = |known: &KnownPod| {
+            let pod = &known.report.pod;
+            *pod.name == **name && namespace.as_ref().is_none_or(|namespace| **namespace == *pod.namespace)
+        };
+        if !self.pods.iter().any(is_meant) {
             match list(&pods, &format!("metadata.name={name}"), label_keys).await {
                 Ok(found) => self.elsewhere = found,
                 Err(why) => self.silent.push(why),

@@ -1,6 +1,7 @@
 //! The loop between keys, intervals and the screen. It sleeps until one of them has something new.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use ratatui::crossterm::event::{Event, KeyEvent, KeyEventKind, read};
@@ -16,6 +17,8 @@ use crate::engine::Options;
 
 /// Messages that may wait for the screen: a slow line holds up naming, then intervals are dropped and counted.
 const WAITING_MESSAGES: usize = 64;
+/// How long a terminal that takes no output (a stopped emulator, a stalled line) may hold up an end by signal.
+const GIVE_BACK_PATIENCE: Duration = Duration::from_secs(1);
 /// Shells report the end by a signal as 128 and its number.
 const SIGNALLED: i32 = 128;
 
@@ -111,8 +114,15 @@ fn watch_signals(sender: SyncSender<Message>) -> anyhow::Result<()> {
         .spawn(move || {
             for (number, signal) in signals.forever().enumerate() {
                 if number > 0 || sender.try_send(Message::Signal).is_err() {
-                    screen::give_back();
-                    std::process::exit(SIGNALLED + signal);
+                    let (given, is_given) = sync_channel::<()>(1);
+                    // The thread that draws may hold standard output.
+                    let _ = std::thread::Builder::new().spawn(move || {
+                        screen::give_back();
+                        let _ = given.send(());
+                    });
+                    let _ = is_given.recv_timeout(GIVE_BACK_PATIENCE);
+                    // SAFETY: no pointers. Not `exit`: its handlers flush standard output, which may be held.
+                    unsafe { libc::_exit(SIGNALLED + signal) };
                 }
             }
         })

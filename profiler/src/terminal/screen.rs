@@ -13,6 +13,7 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::layout::Rect;
 
 /// One write for most screens.
 const BUFFER: usize = 16 << 10;
@@ -78,7 +79,9 @@ impl Screen {
         // SAFETY: no pointers. To this thread, which therefore does not go on before it is continued.
         unsafe { libc::raise(libc::SIGTSTP) };
         take()?;
-        self.terminal.clear()
+        // Not `clear`: that asks the terminal where its cursor is, and the answer goes to the thread that reads keys.
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
     }
 }
 
@@ -97,8 +100,9 @@ fn take() -> io::Result<()> {
 /// Puts the terminal back as it was. Nothing can be done about a terminal that is gone.
 pub(super) fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
-        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+        // First what needs no room in the terminal's own queue.
         let _ = disable_raw_mode();
+        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
         let _ = io::stdout().flush();
     }
 }

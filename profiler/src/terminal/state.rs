@@ -169,12 +169,11 @@ impl State {
                 };
                 self.merge();
             }
+            // What is held has the length that it was held with.
+            Action::Length if self.held.is_some() => return Effect::Nothing,
             Action::Length => {
                 self.length = (self.length + 1) % LENGTHS.len();
-                // Held still, the longer window ends when the screen was held.
-                if self.held.is_none() {
-                    self.merge();
-                }
+                self.merge();
             }
         }
         Effect::Draw

@@ -26,14 +26,15 @@ impl Folds {
         self.0.insert(node, open);
     }
 
-    fn is_open(&mut self, node: u64, by_itself: bool) -> bool {
+    /// A hot node opens, and stays so when it cools. One that leads to what a filter looks for is open as long as it does.
+    fn is_open(&mut self, node: u64, is_hot: bool, leads_to_match: bool) -> bool {
         match self.0.get(&node) {
             Some(open) => *open,
             None => {
-                if by_itself {
+                if is_hot {
                     self.set(node, true);
                 }
-                by_itself
+                is_hot || leads_to_match
             }
         }
     }
@@ -168,10 +169,10 @@ impl Making {
             self.sorted_children(0, sort).into_iter().rev().map(|child| (child, 0, 0)).collect();
         while let Some((number, depth, level)) = next.pop() {
             let node = &self.nodes[number];
-            let by_itself = node.leads_to_match || node.total_ns.saturating_mul(OPENS_AT) >= whole;
+            let is_hot = node.total_ns.saturating_mul(OPENS_AT) >= whole;
             let fold = match node.children.is_empty() {
                 true => Fold::Leaf,
-                false if folds.is_open(node.hash, by_itself) => Fold::Open,
+                false if folds.is_open(node.hash, is_hot, node.leads_to_match) => Fold::Open,
                 false => Fold::Closed,
             };
             if fold == Fold::Open {

@@ -260,12 +260,12 @@ impl Page<'_> {
         let y = self.area.height - 1;
         let text = if state.typing {
             format!("filter: {}_   (Enter keeps it, Esc takes it back)", state.filter)
-        } else if let Some(notice) = &state.notice {
-            notice.clone()
         } else if state.cut > 0 {
             format!("{} stacks are cut short: the call tree has no more room; choose a process", thousands(state.cut))
         } else if !state.filter.is_empty() {
             format!("filter: {}   (/ changes it, Esc takes it back)", state.filter)
+        } else if let Some(notice) = &state.notice {
+            notice.clone()
         } else {
             "? help  q quit  1-4 view  Enter choose  Esc back  / filter  Space pause  w time".to_owned()
         };

@@ -105,6 +105,12 @@ impl Drop for Running {
     }
 }
 
+/// User CPU time of a process, in clock ticks of 10 ms.
+pub(crate) fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(11).unwrap().parse().unwrap()
+}
+
 /// Records for so long; `while_running` is called at each round and ends the recording early by returning false.
 pub(crate) fn record_while(
     engine: &mut Engine,

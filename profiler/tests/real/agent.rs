@@ -5,11 +5,15 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use crate::servers::{free_port, wait_for};
 
 /// The agent's own deadline for its end: on a busy machine more than the 25 s by default, since all must arrive.
 const SHUTDOWN_TIMEOUT: &str = "240s";
+
+/// An answer that takes longer is asked for again.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A running agent; killed when this goes.
 pub(crate) struct Agent {
@@ -43,6 +47,7 @@ impl Agent {
     /// The whole answer to a GET; `None` if nobody listens yet.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(&self.listens).ok()?;
+        stream.set_read_timeout(Some(ANSWER)).ok()?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

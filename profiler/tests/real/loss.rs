@@ -98,12 +98,14 @@ fn a_dead_back_end_and_a_killed_agent_cost_at_most_the_interval_in_memory() {
     // They come back. The fourth life is killed in the middle of what it replays, the fifth ends well.
     let known = in_files(&profiles);
     proxies.iter().for_each(|proxy| proxy.set(Mode::Pass));
+    let fourth_began = since_epoch(SystemTime::now());
     let agent = Agent::start(&log, &words);
     let began = Instant::now();
     wait_for("the first of what waits", || (crate::intake::count(datadog.folder()) > 0).then_some(()));
     let retries = |agent: &Agent, sink: &str| Agent::sum(&agent.metrics(), "everflame_sink_retries_total", &[sink]);
     let retries_before = [DATADOG, PYROSCOPE].map(|sink| retries(&agent, sink));
     agent.kill();
+    let fourth = fourth_began..since_epoch(SystemTime::now());
     let agent = Agent::start(&log, &words);
     wait_at_most(INTERVAL * each * 3 + PATIENCE, "all that waits", || {
         let waiting = Agent::sum(&agent.metrics(), "everflame_spool_messages", &[]);
@@ -115,13 +117,18 @@ fn a_dead_back_end_and_a_killed_agent_cost_at_most_the_interval_in_memory() {
     let retries_after = [DATADOG, PYROSCOPE].map(|sink| retries(&agent, sink));
     assert!(agent.terminate().success());
 
-    let known = in_files(&profiles);
+    let in_file = in_files(&profiles);
     let seen = [("Datadog", at_datadog(&datadog)), ("Pyroscope", at_pyroscope(&pyroscope))];
     for ((name, seen), retries) in seen.into_iter().zip(std::iter::zip(retries_before, retries_after)) {
-        for (start, samples) in &known {
+        // The kill may have come between an interval's file and its place in this sink's spool: it was in memory.
+        let in_memory =
+            in_file.keys().filter(|start| fourth.contains(start) && !seen.intervals.contains_key(start)).count();
+        assert!(in_memory <= 1, "{name}: {in_memory} intervals are missing after one kill");
+        let kept = in_file.iter().filter(|(start, _)| !fourth.contains(start) || seen.intervals.contains_key(start));
+        for (start, samples) in kept {
             assert_eq!(seen.intervals.get(start), Some(samples), "{name}: the interval at {start}");
         }
-        let unknown: BTreeSet<&u64> = seen.intervals.keys().filter(|start| !known.contains_key(start)).collect();
+        let unknown: BTreeSet<&u64> = seen.intervals.keys().filter(|start| !in_file.contains_key(start)).collect();
         assert!(
             unknown.len() <= KILLS,
             "{name}: an interval that a kill kept from its file may have been spooled: {unknown:?}"

@@ -16,6 +16,8 @@ use crate::servers::{program, wait_for};
 pub(crate) const NAME: &str = "node-1";
 /// The kubelet may take so long to end all pods; then they are killed.
 const GOOD_ORDER: Duration = Duration::from_secs(60);
+/// How long killed processes may take to leave their cgroups.
+const LEAVING: Duration = Duration::from_secs(10);
 const PAUSE: &str = "docker.io/library/pause:1";
 /// Debian's package containernetworking-plugins.
 const NETWORK_PLUGINS: &str = "/usr/lib/cni";
@@ -43,7 +45,11 @@ impl Node {
             }
         }
         // A second kubelet would end the pods of the first.
-        assert!(containers().is_empty(), "this machine is a Kubernetes node: not the place for a test's");
+        let lives = |folder: &Path| !numbers(&folder.join("cgroup.procs")).is_empty();
+        assert!(
+            !containers().iter().any(|(_, folder)| lives(folder)),
+            "this machine is a Kubernetes node: not the place for a test's"
+        );
         let network = Network::new();
         let plane = ControlPlane::start_in(Some(&network))?;
         let mut node = Node { plane, network, others_networks: pods_networks() };
@@ -175,7 +181,8 @@ impl Drop for Node {
             }
         }
         // The kubelet takes everything away in good order, in the usual case.
-        let all = ["deployments,daemonsets,pods", "--all", "--all-namespaces", "--force", "--grace-period=0"];
+        let all =
+            ["deployments,daemonsets,pods", "--all", "--all-namespaces", "--force", "--grace-period=0", "--wait=false"];
         self.plane.kubectl(&[&["delete"], &all[..]].concat());
         let began = Instant::now();
         while !containers().is_empty() && began.elapsed() < GOOD_ORDER {
@@ -207,7 +214,13 @@ impl Drop for Node {
             for hierarchy in
                 hierarchies.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten()
             {
-                remove_cgroups(&hierarchy.path().join("kubepods"));
+                let pods = hierarchy.path().join("kubepods");
+                let began = Instant::now();
+                // What was killed leaves a moment later.
+                while pods.exists() && began.elapsed() < LEAVING {
+                    remove_cgroups(&pods);
+                    std::thread::sleep(Duration::from_millis(50));
+                }
             }
         }
         for name in pods_networks().difference(&self.others_networks) {

@@ -11,6 +11,7 @@ use crate::profile::LocationKind;
 use crate::profile::pprof::comment_pairs;
 use crate::report::stack_table::StackTable;
 use crate::report::{share, thousands};
+use unwind::end::End;
 
 /// One line of the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -105,7 +106,8 @@ fn sample_counts(table: &StackTable) -> Vec<u64> {
 
 fn complete(table: &StackTable) -> Option<Fact> {
     let ends = Numbers::of(table, "ends");
-    let user = ends.sum().saturating_sub(ends.or_zero("no_user"));
+    let without = End::ALL.into_iter().filter(|end| !end.has_user_part()).map(|end| ends.or_zero(end.name()));
+    let user = without.fold(ends.sum(), u64::saturating_sub);
     let complete = ends.or_zero("complete");
     let fact = Fact::new("Complete stacks", share(complete, user, 2)?);
     Some(fact.with_detail("User stacks that reach the entry point").warn_if(complete < user / 20 * 19))

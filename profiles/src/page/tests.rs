@@ -67,7 +67,7 @@ fn table() -> StackTable {
             "sampling: hz=99 period_ns=10 cpus=2".into(),
             "kernel: release=6.12.9".into(),
             "ledger: due=40 recorded=33 idle=4 own=0 filtered=0 dropped.ring_full=1 undelivered=2 surplus=0".into(),
-            "ends: complete=3 no_user=4 bad_read=1".into(),
+            "ends: complete=3 no_user=3 no_memory=1 bad_read=1".into(),
         ],
         main_binary: TextId(4),
         cut_stacks: 0,

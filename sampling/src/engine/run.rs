@@ -1,4 +1,5 @@
-//! [`Engine`]: the loop's state, its beginning, one round, its end. What a round does with records is in `follow` and `settle`.
+//! [`Engine`]: its state, its beginning, and what it tells of itself. A round is in `rounds`, what it does with records in `follow` and
+//! `settle`, the end in `finish`.
 
 use hashbrown::{HashMap, HashSet};
 use std::collections::VecDeque;

@@ -140,7 +140,8 @@ impl Engine {
         let kernel_finished = !end.worth_a_copy();
         if let Some(copy) = copy {
             let again = self.walk_unfinished(&snapshot, &copy);
-            let copy_is_empty = copy.stack.is_empty();
+            // Not a word of the stack could be read: a page may be away, or the memory as a whole.
+            let is_without_stack = in_kernel_mode && user.len() <= 1 && copy.code_segment != 0 && copy.stack.is_empty();
             if self.captures.len() < self.options.keep_captures {
                 self.captures.push(Capture {
                     pid: record.header.tgid,
@@ -153,7 +154,7 @@ impl Engine {
             }
             if kernel_finished {
                 self.verify(&user, end, &again);
-            } else if in_kernel_mode && copy_is_empty {
+            } else if is_without_stack && self.is_without_memory(owner.pid, record.header.time_ns) {
                 self.counters.no_memory += 1;
                 user.clear();
                 (end, ways) = (End::NoMemory, 0);
@@ -200,6 +201,10 @@ impl Engine {
         };
         self.builder.push(sample);
         self.counters.samples += 1;
+    }
+
+    fn is_without_memory(&self, pid: u32, time_ns: u64) -> bool {
+        self.processes.get(pid).is_some_and(|process| process.is_without_memory(time_ns))
     }
 
     fn batch_process(&mut self, owner: &Owner) -> ProcessIndex {

@@ -11,7 +11,7 @@ const COPY_RING_BYTES: std::ops::RangeInclusive<usize> = 2 << 20..=4 << 20;
 pub(super) const SIDE_BAND_RING_BYTES: usize = 1 << 20;
 /// Samples of one CPU between two rounds of the engine, as far as [`ROUND`] allows it.
 const SAMPLES_PER_ROUND: u32 = 10;
-/// Shortest and longest time between two rounds: a program's first samples need copies until a round has seen it.
+/// Shortest and longest time between two rounds, unless new programs appear: a program's first samples need copies until a round has seen it.
 const ROUND: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(100);
 /// Start phases are spread over a period, but never over more than this.
 const MAX_STAGGER: Duration = Duration::from_millis(10);

@@ -24,6 +24,10 @@ impl Engine {
     /// `patience` or until `stop` says so. Call it before [`Engine::start`]; without it their first samples are finished from
     /// copies, as far as these reach.
     pub fn warm_up(&mut self, patience: Duration, stop: impl Fn() -> bool) -> Result<(), EngineError> {
+        // Who is in these cgroups is not known here, and the rows of others would only be in the way; kernel frames need none.
+        if self.options.filter & (filter::CGROUPS | filter::CGROUPS_DENIED | filter::KERNEL_ONLY) != 0 {
+            return Ok(());
+        }
         let started = Instant::now();
         let only_pids = self.options.filter & filter::PIDS != 0;
         let pids = match only_pids {

@@ -3,6 +3,7 @@
 //! Whoever drops a file last, be it the engine or a thread that names an interval, only puts it into a channel. What a silent
 //! file system keeps from being closed stays open, and is counted.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use symbolizer::{Closer, OpenFile};
 
-use super::workers::{Lane, PoolOptions, Report, Workers};
+use super::workers::{Lane, PoolOptions, Report, Ticket, Workers};
 
 /// Closing takes a round trip to the server at most.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -32,6 +33,9 @@ pub(super) struct Closing {
     workers: Workers<()>,
     sender: Sender<(Lane, Unclosed)>,
     dropped: Receiver<(Lane, Unclosed)>,
+    /// Lanes that did not answer once: whatever else they hold stays open, since each try would take another thread.
+    silent: HashSet<Lane>,
+    under_way: HashMap<Ticket, Lane>,
     left_open: u64,
 }
 
@@ -39,7 +43,14 @@ impl Closing {
     /// No thread yet.
     pub(super) fn new() -> Closing {
         let (sender, dropped) = channel();
-        Closing { workers: Workers::new(POOL), sender, dropped, left_open: 0 }
+        Closing {
+            workers: Workers::new(POOL),
+            sender,
+            dropped,
+            silent: HashSet::new(),
+            under_way: HashMap::new(),
+            left_open: 0,
+        }
     }
 
     /// A file of that lane; those without one are closed by whoever drops them.
@@ -48,7 +59,7 @@ impl Closing {
             return file.into();
         }
         let sender = self.sender.clone();
-        // At the end nobody receives: the kernel closes it with the process.
+        // At the end nobody receives: the kernel closes it with the process, which then may wait for that server.
         let closer: Closer = Box::new(move |file| {
             let _ = sender.send((lane, Unclosed(ManuallyDrop::new(file))));
         });
@@ -58,15 +69,25 @@ impl Closing {
     /// Has closed what was dropped since the last call.
     pub(super) fn end_round(&mut self, now: Instant) {
         while let Ok((lane, file)) = self.dropped.try_recv() {
-            if self.workers.submit(lane, move || file.close()).is_none() {
-                self.left_open += 1;
+            let asked = match self.silent.contains(&lane) {
+                true => None,
+                false => self.workers.submit(lane, move || file.close()),
+            };
+            match asked {
+                Some(ticket) => drop(self.under_way.insert(ticket, lane)),
+                None => self.left_open += 1,
             }
         }
-        let reports = self.workers.take(now);
-        self.left_open += reports.iter().filter(|(_, report)| *report != Report::Done(())).count() as u64;
+        for (ticket, report) in self.workers.take(now) {
+            let lane = self.under_way.remove(&ticket);
+            if report != Report::Done(()) {
+                self.left_open += 1;
+                self.silent.extend(lane);
+            }
+        }
     }
 
-    /// Files that could not be closed in time, ever.
+    /// Files that could not be closed in time, ever, and most likely are still open.
     pub(super) fn left_open(&self) -> u64 {
         self.left_open
     }
@@ -104,7 +125,9 @@ mod tests {
         assert_eq!(slow.as_raw_fd(), 701);
         drop(slow);
         assert!(is_open(701), "nobody has closed it yet");
+        let began = Instant::now();
         while is_open(701) {
+            assert!(began.elapsed() < DEADLINE * 12, "nobody closes it");
             closing.end_round(Instant::now());
             closing.workers.wait(Duration::from_millis(10));
         }
@@ -115,19 +138,23 @@ mod tests {
     fn what_waits_behind_a_silent_file_system_stays_open_and_is_counted() {
         let mut closing = Closing::new();
         let (release, held) = channel::<()>();
-        closing
-            .workers
-            .submit(LANE, move || {
-                let _ = held.recv();
-            })
-            .unwrap();
+        let wait = move || {
+            let _ = held.recv();
+        };
+        let blocker = closing.workers.submit(LANE, wait).unwrap();
+        closing.under_way.insert(blocker, LANE);
         drop(closing.hold(file(702), LANE));
         closing.end_round(Instant::now());
         // The worker has begun by the time that its deadline passes for the books.
+        let began = Instant::now();
         while closing.left_open() < 2 {
+            assert!(began.elapsed() < DEADLINE * 12, "nobody counts it");
             closing.end_round(Instant::now() + DEADLINE * 2);
         }
         assert!(is_open(702));
+        drop(closing.hold(file(703), LANE));
+        closing.end_round(Instant::now());
+        assert_eq!((closing.left_open(), is_open(703)), (3, true), "that file system is not asked again");
         drop(release);
         drop(closing);
     }

@@ -53,6 +53,8 @@ pub struct Process {
     pub ended_ns: Option<u64>,
     /// Whether it was ever sampled: only then is it worth a table.
     pub sampled: bool,
+    /// When it last changed its program, ns; 0 if no record told.
+    pub exec_ns: u64,
     /// How many programs it has run: with each, all mappings are new ones.
     pub program: u32,
     /// How often a mapping took the place of other code.
@@ -93,6 +95,7 @@ impl Process {
             stale_before: 0,
             ended_ns: None,
             sampled: false,
+            exec_ns: 0,
             program: 0,
             displacements: 0,
             awaiting_program: false,
@@ -100,6 +103,17 @@ impl Process {
             reading: None,
             reread_after_ns: 0,
         }
+    }
+
+    /// Whether its memory was being exchanged or given up at this time, as far as records tell. Exec tells its record after
+    /// the exchange, and replaces the registers at its end; exit tells it after the memory is gone, which takes longest of large
+    /// processes.
+    pub fn is_without_memory(&self, time_ns: u64) -> bool {
+        const BEFORE_EXEC_NS: u64 = 20_000_000;
+        const AFTER_EXEC_NS: u64 = 5_000_000;
+        const BEFORE_EXIT_NS: u64 = 1_000_000_000;
+        let in_exec = time_ns >= self.exec_ns.saturating_sub(BEFORE_EXEC_NS) && time_ns < self.exec_ns + AFTER_EXEC_NS;
+        in_exec || self.ended_ns.is_some_and(|ended_ns| time_ns >= ended_ns.saturating_sub(BEFORE_EXIT_NS))
     }
 
     /// Whether its mappings are still being read for the first time.

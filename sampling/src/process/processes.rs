@@ -195,6 +195,7 @@ impl Processes {
                     process.mappings = Arc::default();
                     process.version += 1;
                     process.program = process.program.wrapping_add(1);
+                    process.exec_ns = record.time_ns;
                     // Records tell of everything from here on.
                     process.reading = None;
                     process.place = None;

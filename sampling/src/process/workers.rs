@@ -13,6 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// A job that has waited for so long is not overtaken any more.
+const OVERTAKEN: Duration = Duration::from_millis(500);
+
 /// Names a job for as long as the pool lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
@@ -51,6 +54,7 @@ pub(super) struct PoolOptions {
 struct Job<Done> {
     ticket: Ticket,
     size: u64,
+    since: Instant,
     lane: Lane,
     work: Box<dyn FnOnce() -> Done + Send>,
 }
@@ -94,6 +98,17 @@ pub(super) struct Workers<Done> {
 impl<Done> Books<Done> {
     fn is_busy(&self, lane: Lane) -> bool {
         lane.is_some() && self.running.iter().any(|running| running.lane == lane)
+    }
+
+    /// Behind what has waited for long, and then behind what is no larger.
+    fn place_for(&self, size: u64, now: Instant) -> usize {
+        if self.queue.back().is_none_or(|last| last.size <= size) {
+            return self.queue.len();
+        }
+        let is_old = |job: &Job<Done>| now.saturating_duration_since(job.since) > OVERTAKEN;
+        let old = self.queue.iter().rposition(is_old).map_or(0, |at| at + 1);
+        // Behind the last old one, jobs are in order of size: each was put there so.
+        old + self.queue.range(old..).take_while(|job| job.size <= size).count()
     }
 
     fn runnable(&self) -> Option<usize> {
@@ -167,7 +182,8 @@ impl<Done: Send + 'static> Workers<Done> {
         self.submit_sized(lane, 0, work)
     }
 
-    /// The same; of jobs that wait, the smaller ones come first, whatever `size` measures, and equal ones in order.
+    /// The same; of jobs that wait, the smaller ones come first, whatever `size` measures, and equal ones in order. None is
+    /// overtaken for more than half a second.
     pub(super) fn submit_sized(
         &mut self,
         lane: Lane,
@@ -180,8 +196,9 @@ impl<Done: Send + 'static> Workers<Done> {
         }
         self.next += 1;
         let ticket = Ticket(self.next);
-        let at = books.queue.partition_point(|job| job.size <= size);
-        books.queue.insert(at, Job { ticket, size, lane, work: Box::new(work) });
+        let since = Instant::now();
+        let at = books.place_for(size, since);
+        books.queue.insert(at, Job { ticket, size, since, lane, work: Box::new(work) });
         self.staff(books);
         Some(ticket)
     }

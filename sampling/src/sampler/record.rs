@@ -46,7 +46,7 @@ pub fn parse(bytes: &[u8]) -> Option<Record> {
         flags: head[61],
         reserved: [head[62], head[63]],
     };
-    let end = End::from_number(header.end)?;
+    let end = End::from_number(header.end).filter(|end| (*end as usize) < End::OF_THE_KERNEL)?;
     let (kernel, user) = (header.kernel_frames as usize, header.user_frames as usize);
     if kernel > MAX_KERNEL_FRAMES || user > MAX_USER_FRAMES + 1 {
         return None;

@@ -25,11 +25,12 @@ const GO_THAT_FETCHES: (u32, u32) = (1, 21);
 const SERVERS_VARIABLE: &str = "EVERFLAME_TESTSERVERS";
 const AGENT_VARIABLE: &str = "EVERFLAME_STATIC";
 /// What pods run in; how each finds the others' place is in `profiler/tests/real/node.rs`.
-const RUNTIME_PACKAGES: [&str; 3] = ["containerd", "runc", "containernetworking-plugins"];
+const RUNTIME_PACKAGES: [&str; 4] = ["containerd", "runc", "containernetworking-plugins", "iproute2"];
 const RUNTIME_FILES: [&str; 3] = ["/usr/bin/containerd", "/usr/sbin/runc", "/usr/lib/cni/bridge"];
 
 /// Datadog's front, Pyroscope's receiver and OpenTelemetry's collector.
 pub(super) fn backends() -> Result<()> {
+    need_root()?;
     for server in ["pyroscope", "datadog", "collector"] {
         build(server, &[])?;
     }
@@ -38,15 +39,23 @@ pub(super) fn backends() -> Result<()> {
 
 /// A Kubernetes node with pods. Its build is the long one: 530 s of processor time cold.
 pub(super) fn kubernetes() -> Result<()> {
+    need_root()?;
     const VERSION: &str = "k8s.io/component-base/version";
     let (number, major, minor) = ("gitVersion=v1.34.4", "gitMajor=1", "gitMinor=34");
     let words = [number, major, minor].map(|word| format!("-X {VERSION}.{word}"));
     build("kubernetes", &words.each_ref().map(String::as_str))?;
     // Its front is where the manifests deliver to.
     build("datadog", &[])?;
-    install::debian_packages(&RUNTIME_PACKAGES, || RUNTIME_FILES.iter().all(|file| Path::new(file).exists()))?;
+    install::debian_packages(&RUNTIME_PACKAGES, || {
+        RUNTIME_FILES.iter().all(|file| Path::new(file).exists()) && paths::find_program("ip").is_some()
+    })?;
     let programs = Programs::shared()?;
     test(&["kubernetes"], Some(programs.everflame().context("the build gave no everflame")?))
+}
+
+/// Asked before the long builds.
+fn need_root() -> Result<()> {
+    if is_root() { Ok(()) } else { Err(missing("root")) }
 }
 
 /// Builds `testservers/NAME`.
@@ -96,9 +105,6 @@ fn version(says: &str) -> Option<(u32, u32)> {
 /// The tests of `profiler/tests/real`, one at a time: most profile the whole machine. They wait for what must come and compare
 /// counts, so that other work of the machine makes them slow and nothing else.
 fn test(words: &[&str], agent: Option<&Path>) -> Result<()> {
-    if !is_root() {
-        return Err(missing("root"));
-    }
     steps::need_compilers()?;
     ensure!(Path::new(&paths::root().join("profiler/tests/real/main.rs")).is_file(), "profiler/tests/real is gone");
     let mut cargo = steps::cargo(&["test", "--locked", "--package", "everflame", "--test", "real", "--"]);

@@ -20,6 +20,8 @@ use std::{
 /// Node before this has no test runner that the page's tests can use.
 const OLDEST_NODE: u32 = 20;
 const CHROMIUM: &str = "/usr/bin/chromium";
+/// More files than these that need a second try are no bad luck.
+const SECOND_TRIES: usize = 2;
 /// Of one kernel's whole run, boot and all cases of the matrix test.
 const KERNEL_LIMIT: Duration = Duration::from_secs(600);
 
@@ -128,6 +130,7 @@ fn live() -> Result<Remark> {
         }
     }
     ensure!(failed.is_empty(), "failed twice: {}", failed.join(", "));
+    ensure!(again.len() <= SECOND_TRIES, "too many needed a second try: {}", again.join(", "));
     Ok(if again.is_empty() { Remark::new() } else { format!("at the second try: {}", again.join(", ")) })
 }
 
