@@ -140,8 +140,9 @@ impl Engine {
         let kernel_finished = !end.worth_a_copy();
         if let Some(copy) = copy {
             let again = self.walk_unfinished(&snapshot, &copy);
-            // Not a word of the stack could be read: a page may be away, or the memory as a whole.
-            let is_without_stack = in_kernel_mode && user.len() <= 1 && copy.code_segment != 0 && copy.stack.is_empty();
+            // Not a word of the stack could be read (a page may be away, or the memory as a whole), or perf core says that there
+            // are no user registers any more, as it does after `exit_mm`.
+            let is_without_stack = in_kernel_mode && user.len() <= 1 && copy.stack.is_empty();
             if self.captures.len() < self.options.keep_captures {
                 self.captures.push(Capture {
                     pid: record.header.tgid,
