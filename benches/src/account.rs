@@ -19,6 +19,18 @@ fn clock(id: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
+/// The same of another process.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn cpu_time_of(pid: u32) -> Result<Duration> {
+    let mut id = 0;
+    // SAFETY: writes the id.
+    let failed = unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &raw mut id) };
+    anyhow::ensure!(failed == 0, "process {pid} has no clock: {}", std::io::Error::from_raw_os_error(failed));
+    Ok(clock(id))
+}
+
 /// CPU time of the calling thread.
 pub(crate) fn thread_cpu_time() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
@@ -35,7 +47,7 @@ impl ProgramStatistics {
     }
 }
 
-/// Runs and time of the perf-event programs that this process holds.
+/// Runs and time of the perf-event programs that a process holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProgramTime {
     pub(crate) runs: u64,
@@ -43,10 +55,10 @@ pub(crate) struct ProgramTime {
 }
 
 impl ProgramTime {
-    /// Of programs attached to a perf event, tail calls included; hooks are left out.
-    pub(crate) fn of_self() -> Result<ProgramTime> {
+    /// Of programs attached to a perf event, tail calls included; hooks are left out. `process`: a pid, or `self`.
+    pub(crate) fn of(process: &str) -> Result<ProgramTime> {
         let mut all = HashMap::new();
-        for entry in fs::read_dir("/proc/self/fdinfo")? {
+        for entry in fs::read_dir(format!("/proc/{process}/fdinfo"))? {
             // A descriptor may have been closed since the list was made.
             let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
             if let Some((id, time)) = program(&text) {

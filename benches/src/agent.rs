@@ -101,7 +101,7 @@ fn measure(hz: u32, options: &Options) -> Result<()> {
         agent.interval(time)?;
     }
     let steal = machine::Steal::begin();
-    let (programs, before, lost) = (ProgramTime::of_self()?, agent.engine.counters().clone(), agent.engine.lost());
+    let (programs, before, lost) = (ProgramTime::of("self")?, agent.engine.counters().clone(), agent.engine.lost());
     let (mut looped, mut shipped, mut samples) = (Vec::new(), Vec::new(), 0);
     for _ in 0..options.intervals {
         let (in_loop, in_ship, count) = agent.interval(time)?;
@@ -110,7 +110,7 @@ fn measure(hz: u32, options: &Options) -> Result<()> {
         shipped.push(per_sample(in_ship));
         samples += count;
     }
-    let programs = ProgramTime::of_self()?.since(programs).time_ns as f64 / 1e3 / samples as f64;
+    let programs = ProgramTime::of("self")?.since(programs).time_ns as f64 / 1e3 / samples as f64;
     let after = agent.engine.counters();
     let costs = after.costs_ns[before.costs_ns.len()..].iter().map(|cost| f64::from(*cost) / 1e3);
     let own = Figures::new(costs.collect());

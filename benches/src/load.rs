@@ -55,6 +55,11 @@ impl Load {
         Ok(())
     }
 
+    /// The programs themselves.
+    pub(crate) fn running(&self) -> &[Running] {
+        &self.running
+    }
+
     /// The pids of the programs, without those of their children.
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.running.iter().map(Running::pid).collect()

@@ -15,6 +15,7 @@ mod kernel;
 mod load;
 mod machine;
 mod memory;
+mod node;
 mod plain;
 mod programs;
 mod recording;
@@ -48,6 +49,8 @@ enum Bench {
     Slowdown(slowdown::Options),
     /// Memory of the whole profiler on a node with 200 processes
     Memory(memory::Options),
+    /// The agent with containers and two back ends for an hour: does it stay as small as it was?
+    Node(node::Options),
     /// Rows per second, bytes per row, and how soon a new binary is unwound in the kernel
     Tables(tables::Options),
     /// Time and memory to encode an interval for each back end, on a node with 10,000 containers
@@ -82,6 +85,7 @@ fn run(Arguments { quick, bench }: Arguments) -> anyhow::Result<()> {
         Bench::Steady(options) => steady::run(&if quick { options.quick() } else { options }),
         Bench::Slowdown(options) => slowdown::run(&if quick { options.quick() } else { options }),
         Bench::Memory(options) => memory::run(&if quick { options.quick() } else { options }),
+        Bench::Node(options) => node::run(&if quick { options.quick() } else { options }),
         Bench::Tables(options) => tables::run(&if quick { options.quick() } else { options }),
         Bench::Export(options) => export::run(&if quick { options.quick() } else { options }),
         Bench::Store(options) => store::run(&options),

@@ -120,6 +120,12 @@ impl Running {
         matches!(self.0.try_wait(), Ok(None))
     }
 
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        // SAFETY: a plain system call; the child is not waited for yet, so the pid is its own.
+        unsafe { libc::kill(self.0.id() as libc::pid_t, libc::SIGTERM) };
+    }
+
     /// Waits for its end; whether it was a good one.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use super::transport::{Answer, Sending, Transport};
 use super::{Encode, EncodeError, Message, Outcome};
 use crate::output;
 use crate::profile::Batch;
-use crate::profile::pprof::{self, ProfileInfo};
+use crate::profile::pprof::{self, ProfileInfo, Vocabulary};
 
 const SUFFIX: &str = ".pb.gz";
 const PREFIX: &str = "everflame-";
@@ -44,7 +44,8 @@ impl Encode for FileEncoder {
         if batch.samples.is_empty() {
             return Ok(Vec::new());
         }
-        let profile = pprof::encode(batch, &self.info);
+        // Whose a sample is, in the words of `everflame pod`.
+        let profile = pprof::encode_in(batch, &self.info, &Vocabulary::WITH_OWNERS);
         let profile = profile.map_err(|error| EncodeError { wire: "file", why: error.to_string() })?;
         let body = pprof::to_gzip(&profile);
         Ok(vec![Message {
