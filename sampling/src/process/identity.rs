@@ -70,13 +70,21 @@ pub struct Header {
 
 /// Most program headers that are read; real files have about a dozen.
 const MAX_PROGRAM_HEADERS: usize = 256;
-/// Most bytes of one note segment, and of `.eh_frame_hdr`, that are read.
+/// Most bytes of one note segment, of `.eh_frame_hdr`, or of the section headers, that are read.
 const MAX_PIECE: u64 = 1 << 20;
+/// Most bytes of all these pieces together: they are read and hashed by the engine's own thread, and all program headers may
+/// show the same bytes. What goes beyond is left out, as a piece is that is too large: the table that is hashed whole says which.
+const MAX_PIECES: u64 = 2 << 20;
 
 /// Reads the head of an ELF file; `None` if it is not a 64-bit little-endian ELF file.
 pub fn read_header(file: &File, size: u64) -> Option<Header> {
+    header_of(size, |bytes, offset| file.read_exact_at(bytes, offset))
+}
+
+/// [`read_header`] of anything that fills a buffer from an offset.
+fn header_of(size: u64, mut read_at: impl FnMut(&mut [u8], u64) -> std::io::Result<()>) -> Option<Header> {
     let mut head = [0u8; 64];
-    file.read_exact_at(&mut head, 0).ok()?;
+    read_at(&mut head, 0).ok()?;
     let header = elf::FileHeader64::<object::LittleEndian>::parse(&head[..]).ok()?;
     let endian = object::LittleEndian;
     let (offset, count) = (header.e_phoff.get(endian), header.e_phnum.get(endian) as usize);
@@ -84,7 +92,7 @@ pub fn read_header(file: &File, size: u64) -> Option<Header> {
         return None;
     }
     let mut table = vec![0u8; count * 56];
-    file.read_exact_at(&mut table, offset).ok()?;
+    read_at(&mut table, offset).ok()?;
     let (programs, _) =
         object::pod::slice_from_bytes::<elf::ProgramHeader64<object::LittleEndian>>(&table, count).ok()?;
     let mut hash = Sha256::new();
@@ -92,6 +100,13 @@ pub fn read_header(file: &File, size: u64) -> Option<Header> {
     hash.update(head);
     hash.update(&table);
     let (mut loads, mut build_id) = (Vec::new(), String::new());
+    let mut left = MAX_PIECES;
+    // A piece that can't be read to its end has cost as much as one that can.
+    let mut piece_at = |at: u64, bytes: u64| {
+        left = left.checked_sub(bytes).filter(|_| bytes <= MAX_PIECE)?;
+        let mut piece = vec![0u8; bytes as usize];
+        read_at(&mut piece, at).ok().map(|()| piece)
+    };
     for program in programs {
         let (at, bytes) = (program.p_offset(endian), program.p_filesz(endian));
         match program.p_type(endian) {
@@ -101,11 +116,8 @@ pub fn read_header(file: &File, size: u64) -> Option<Header> {
                 address: program.p_vaddr(endian),
                 executable: program.p_flags(endian).0 & elf::PF_X.0 != 0,
             }),
-            elf::PT_NOTE | elf::PT_GNU_EH_FRAME if bytes <= MAX_PIECE => {
-                let mut piece = vec![0u8; bytes as usize];
-                if file.read_exact_at(&mut piece, at).is_err() {
-                    continue;
-                }
+            elf::PT_NOTE | elf::PT_GNU_EH_FRAME => {
+                let Some(piece) = piece_at(at, bytes) else { continue };
                 hash.update(&piece);
                 if program.p_type(endian) == elf::PT_NOTE && build_id.is_empty() {
                     build_id = build_id_of_notes(&piece).unwrap_or_default();
@@ -117,11 +129,8 @@ pub fn read_header(file: &File, size: u64) -> Option<Header> {
     // The section headers tell files apart that differ in their symbols only.
     let (sections, section_bytes) =
         (header.e_shoff.get(endian), u64::from(header.e_shnum.get(endian)) * u64::from(header.e_shentsize.get(endian)));
-    if section_bytes > 0 && section_bytes <= MAX_PIECE {
-        let mut piece = vec![0u8; section_bytes as usize];
-        if file.read_exact_at(&mut piece, sections).is_ok() {
-            hash.update(&piece);
-        }
+    if let Some(piece) = piece_at(sections, section_bytes) {
+        hash.update(&piece);
     }
     Some(Header { identity: hash.finalize().into(), build_id, loads })
 }
@@ -172,6 +181,35 @@ mod tests {
         assert_eq!(header.address_of_mapping(code.file_offset, code.file_bytes), Some(code.address));
         assert_eq!(header.address_of_mapping(size + 4096, 4096), None);
         assert_ne!(read_header(&file, size + 1).unwrap().identity, header.identity);
+    }
+
+    /// A file of nothing but note segments, each of the whole file.
+    fn notes(segments: u16, size: usize) -> Vec<u8> {
+        let mut file = vec![0u8; size];
+        file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        file[32..40].copy_from_slice(&64u64.to_le_bytes());
+        file[54..56].copy_from_slice(&56u16.to_le_bytes());
+        file[56..58].copy_from_slice(&segments.to_le_bytes());
+        for program in file[64..].chunks_exact_mut(56).take(segments.into()) {
+            program[..4].copy_from_slice(&elf::PT_NOTE.0.to_le_bytes());
+            program[32..40].copy_from_slice(&(size as u64).to_le_bytes());
+        }
+        file
+    }
+
+    #[test]
+    fn all_pieces_of_a_file_together_are_bounded() {
+        for (segments, size, pieces) in [(1, 1 << 20, 1), (2, 1 << 20, 2), (256, 1 << 20, 2), (256, 1 << 19, 4)] {
+            let file = notes(segments, size);
+            let mut read = 0;
+            let header = header_of(size as u64, |bytes, offset| {
+                bytes.copy_from_slice(&file[offset as usize..][..bytes.len()]);
+                read += bytes.len();
+                Ok(())
+            });
+            assert!(header.is_some(), "{segments} of {size}");
+            assert_eq!(read, 64 + usize::from(segments) * 56 + pieces * size, "{segments} of {size}");
+        }
     }
 
     #[test]
