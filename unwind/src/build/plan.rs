@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::intern::GAP;
 use super::limits::{BuildError, Limits};
 use super::rows::ElfRows;
 use crate::rule::{EscapeRule, PackedRule, RowRule};
@@ -29,7 +30,7 @@ pub struct Plan {
     rows: Vec<u32>,
     /// Index of each chunk's first row word; the last one ends with `rows`.
     chunk_starts: Vec<u32>,
-    /// By how often they are used.
+    /// The gap rule, then the others by how often they are used: words that are zero read as gaps.
     rules: Vec<RowRule>,
 }
 
@@ -74,7 +75,7 @@ impl Plan {
         plan.chunk_starts.push(0);
         let number = |rule: u32| numbers.get(rule as usize).copied().unwrap_or(0);
         // The rule carried into a page; whole pages of one rule share a word.
-        let mut carried = number(super::intern::GAP);
+        let mut carried = number(GAP);
         let mut shared = HashMap::<u32, u32>::new();
         let mut remaining = rows.rows.iter().copied().peekable();
         for page in first_page..=last_page {
@@ -197,7 +198,7 @@ impl Plan {
         for page in &self.pages {
             let chunk = self.chunk_starts.partition_point(|start| *start <= page.first).saturating_sub(1);
             let start = self.chunk_starts.get(chunk).copied().unwrap_or(0);
-            // A chunk without a place reads as gaps.
+            // A chunk without a place reads as gaps: word 0 of the slab is zero for ever, and rule 0 is the gap rule.
             let entry = at.chunks.get(chunk).map(|address| [address + (page.first - start), page.count]);
             words.extend(entry.unwrap_or([0, 0]));
         }
@@ -208,17 +209,17 @@ impl Plan {
     }
 }
 
-/// New numbers for the rules that are used, the most frequent first, and the rules in that order.
+/// New numbers for the rules that are used: 0 for the gap rule, then the most frequent first; and the rules in that order.
 fn by_frequency(rows: &ElfRows) -> (Vec<u32>, Vec<RowRule>) {
     let mut counts = vec![0u32; rows.rules.len()];
-    // Pages before their first row carry a gap in.
-    if let Some(gap) = counts.first_mut() {
-        *gap = 1;
-    }
     for row in &rows.rows {
         if let Some(count) = counts.get_mut(row.rule as usize) {
             *count += 1;
         }
+    }
+    // Used in any case: pages before their first row carry it in.
+    if let Some(gap) = counts.get_mut(GAP as usize) {
+        *gap = u32::MAX;
     }
     let mut order: Vec<u32> = (0..rows.rules.len() as u32).filter(|rule| counts[*rule as usize] > 0).collect();
     order.sort_by_key(|rule| std::cmp::Reverse(counts[*rule as usize]));
