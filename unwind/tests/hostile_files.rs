@@ -1,6 +1,10 @@
 //! Damaged files: no panic, no endless loop, no unbounded memory, and the same answer each time.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod bounds;
+mod forge;
+mod frames;
+
 use std::time::{Duration, Instant};
 
 use unwind::build::{BuildError, ElfRows, Limits, Placement, Plan, rows_of_elf};

@@ -16,7 +16,8 @@ use crate::tables::Tables;
 
 /// Largest file that rows are built from; it is mapped, not read.
 const MAX_FILE_BYTES: u64 = 4 << 30;
-/// 18 M rows a second: the largest that limits allow take a second of processor time, much longer on a busy machine.
+/// At 18 M rows a second, the most rows that limits allow take half a second of processor time, and all the work that they allow
+/// (`Limits::work`, for files made to be slow) two or three; much longer on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Builds of files that the kernel serves by itself: one at a time, since they take processor time from what is profiled. Small
 /// files first: a program of 10 ms waits for its own rows, not for a compiler's.

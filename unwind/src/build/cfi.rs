@@ -21,6 +21,9 @@ use crate::rule::dwarf;
 /// CIEs kept; one more makes the file hostile or absurd, and FDEs that refer to it count as malformed.
 const MAX_CIES: usize = 1 << 18;
 
+/// Units of [`Limits::work`] that an entry takes beside its bytes.
+const ENTRY_WORK: u64 = 16;
+
 /// Which of the two formats a section has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
@@ -51,7 +54,8 @@ struct Cie<'a> {
 enum Fault {
     Malformed,
     Encoding,
-    TooMuchWork,
+    /// The whole file goes beyond a limit.
+    Refused(BuildError),
 }
 
 impl From<PointerFault> for Fault {
@@ -60,6 +64,12 @@ impl From<PointerFault> for Fault {
             PointerFault::Malformed => Fault::Malformed,
             PointerFault::Encoding => Fault::Encoding,
         }
+    }
+}
+
+impl From<BuildError> for Fault {
+    fn from(error: BuildError) -> Self {
+        Fault::Refused(error)
     }
 }
 
@@ -74,8 +84,6 @@ pub(crate) struct Reader<'a, 'b> {
     cies: Vec<Cie<'a>>,
     /// Section offset → index in `cies`, or why it is none.
     known: HashMap<usize, Result<usize, Fault>>,
-    /// Bytes of CIEs that may still be read: CIEs that overlap would make a small file slow.
-    budget: u64,
     remembered: Vec<Frame<'a>>,
 }
 
@@ -97,9 +105,8 @@ impl<'a, 'b> Reader<'a, 'b> {
         limits: &'b Limits,
         stats: &'b mut BuildStats,
     ) -> Self {
-        let budget = data.len() as u64 * 4 + 4096;
         let (cies, known, remembered) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { data, format, code, rules, limits, stats, cies, known, budget, remembered }
+        Self { data, format, code, rules, limits, stats, cies, known, remembered }
     }
 
     /// All functions of the section.
@@ -117,6 +124,7 @@ impl<'a, 'b> Reader<'a, 'b> {
                 self.stats.fdes_malformed += u64::from(!self.is_terminator(position));
                 break;
             };
+            self.stats.draw(ENTRY_WORK + (entry.end - position) as u64, self.limits)?;
             position = entry.end;
             let Some(cie_offset) = entry.cie else { continue };
             self.stats.fdes += 1;
@@ -135,7 +143,7 @@ impl<'a, 'b> Reader<'a, 'b> {
                 Ok(None) => {}
                 Err(Fault::Malformed) => self.stats.fdes_malformed += 1,
                 Err(Fault::Encoding) => self.stats.fdes_encoding += 1,
-                Err(Fault::TooMuchWork) => return Err(BuildError::TooMuchWork),
+                Err(Fault::Refused(error)) => return Err(error),
             }
         }
         functions.open();
@@ -183,8 +191,8 @@ impl<'a, 'b> Reader<'a, 'b> {
             return Err(Fault::Malformed);
         }
         let parsed = self.parse_cie(offset);
-        if parsed.as_ref().err() == Some(&Fault::TooMuchWork) {
-            return Err(Fault::TooMuchWork);
+        if let Err(refused @ Fault::Refused(_)) = parsed {
+            return Err(refused);
         }
         let index = parsed.map(|cie| {
             self.cies.push(cie);
@@ -196,7 +204,8 @@ impl<'a, 'b> Reader<'a, 'b> {
 
     fn parse_cie(&mut self, offset: usize) -> Result<Cie<'a>, Fault> {
         let entry = self.entry(offset).filter(|entry| entry.cie.is_none()).ok_or(Fault::Malformed)?;
-        self.budget = self.budget.checked_sub((entry.end - entry.body) as u64).ok_or(Fault::TooMuchWork)?;
+        // Apart from the walk over the section: CIEs may overlap, and each may reach to its end.
+        self.stats.draw(ENTRY_WORK + (entry.end - entry.body) as u64, self.limits)?;
         let data = self.data.get(..entry.end).ok_or(Fault::Malformed)?;
         let mut bytes = Bytes::at(data, entry.body);
         let mut cie = Self::cie_header(&mut bytes).ok_or(Fault::Malformed)?;
@@ -335,7 +344,8 @@ impl<'a, 'b> Reader<'a, 'b> {
                 }
                 offset = next;
             }
-            functions.row(row, frame.rule(self.rules, &mut self.stats.unsupported));
+            functions.row(row, frame.rule(self.rules, self.stats, self.limits)?);
+            functions.check_rows(self.limits)?;
             self.stats.rows_raw += 1;
             if step == Step::End || offset >= to {
                 return Ok(Some((from, to)));

@@ -8,11 +8,39 @@ use object::LittleEndian;
 use object::elf::{
     DT_NEEDED, DT_NULL, EM_X86_64, FileHeader64, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, SHT_NOBITS,
 };
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
+use object::read::SectionIndex;
+use object::read::elf::{CompressionHeader as _, FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
 
+use super::compressed::decompressed;
 use super::limits::{BuildError, BuildStats, Limits, MAX_SEGMENTS};
+use super::names::Names;
 
 type Header = FileHeader64<LittleEndian>;
+
+/// The sections that anyone asks for. Only these are kept: a file may have a million others.
+const KEPT: [&str; 15] = [
+    ".eh_frame",
+    ".debug_frame",
+    ".gopclntab",
+    ".data.rel.ro.gopclntab",
+    ".go.buildinfo",
+    ".note.go.buildid",
+    ".go.module",
+    ".rela.dyn",
+    ".plt",
+    ".plt.sec",
+    ".plt.got",
+    ".plt.bnd",
+    ".iplt",
+    ".init",
+    ".fini",
+];
+/// Most entries of the dynamic section that are looked at; real ones have some dozens.
+const MAX_DYNAMIC: usize = 4096;
+/// Units of [`Limits::work`] that a symbol takes.
+const SYMBOL_WORK: u64 = 8;
+/// Bytes of an entry of `.rela.dyn`.
+const RELOCATION_BYTES: usize = 24;
 
 /// A `PT_LOAD` segment.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +66,8 @@ pub(crate) struct Elf<'a> {
     data: &'a [u8],
     header: &'a Header,
     table: SectionTable<'a, Header>,
+    has_sections: bool,
+    /// The first of each name in [`KEPT`].
     sections: Vec<Section<'a>>,
     /// All loadable segments by address.
     segments: Vec<Segment>,
@@ -48,8 +78,8 @@ pub(crate) struct Elf<'a> {
 }
 
 impl<'a> Elf<'a> {
-    /// Reads the headers; damaged section headers count as absent.
-    pub(crate) fn parse(data: &'a [u8]) -> Result<Self, BuildError> {
+    /// Reads the headers; section headers that are damaged or, counted, too many are as if absent.
+    pub(crate) fn parse(data: &'a [u8], limits: &Limits, stats: &mut BuildStats) -> Result<Self, BuildError> {
         let header = Header::parse(data).map_err(|_| BuildError::NotElf)?;
         // `parse` accepts either byte order: the type's endianness is only what we say it is.
         let little = header.is_little_endian();
@@ -91,20 +121,23 @@ impl<'a> Elf<'a> {
             }
             joined
         });
-        let table = header.sections(LittleEndian, data).unwrap_or_default();
-        let sections = table
-            .iter()
-            .enumerate()
-            .filter_map(|(index, section)| {
-                Some(Section {
-                    name: table.section_name(LittleEndian, section).ok()?,
-                    address: section.sh_addr(LittleEndian),
-                    size: section.sh_size(LittleEndian),
-                    index,
-                })
-            })
-            .collect();
-        Ok(Self { data, header, table, sections, segments, code, eh_frame_header, dynamic })
+        let mut table = header.sections(LittleEndian, data).unwrap_or_default();
+        if table.len() > limits.sections {
+            stats.sections_refused += 1;
+            table = SectionTable::default();
+        }
+        let names = header.shstrndx(LittleEndian, data).unwrap_or_default();
+        let names = Names::new(data, &table, SectionIndex(names as usize));
+        let (mut has_sections, mut sections) = (false, Vec::<Section<'a>>::new());
+        for (index, section) in table.iter().enumerate() {
+            let Some(name) = names.at(section.sh_name(LittleEndian)) else { continue };
+            has_sections = true;
+            if KEPT.iter().any(|kept| kept.as_bytes() == name) && sections.iter().all(|known| known.name != name) {
+                let (address, size) = (section.sh_addr(LittleEndian), section.sh_size(LittleEndian));
+                sections.push(Section { name, address, size, index });
+            }
+        }
+        Ok(Self { data, header, table, has_sections, sections, segments, code, eh_frame_header, dynamic })
     }
 
     /// The entry point, if the file has one.
@@ -112,17 +145,18 @@ impl<'a> Elf<'a> {
         Some(self.header.e_entry(LittleEndian)).filter(|entry| *entry != 0)
     }
 
-    /// The first section of that name.
+    /// The first section of that name, which is one of [`KEPT`].
     pub(crate) fn section(&self, name: &str) -> Option<Section<'a>> {
+        debug_assert!(KEPT.contains(&name), "{name} is not kept");
         self.sections.iter().find(|section| section.name == name.as_bytes()).copied()
     }
 
     /// Whether the file has section headers.
     pub(crate) fn has_sections(&self) -> bool {
-        !self.sections.is_empty()
+        self.has_sections
     }
 
-    /// All sections.
+    /// The first section of each name in [`KEPT`], in the order of the file.
     pub(crate) fn sections(&self) -> &[Section<'a>] {
         &self.sections
     }
@@ -134,43 +168,33 @@ impl<'a> Elf<'a> {
         limits: &Limits,
         stats: &mut BuildStats,
     ) -> Option<Cow<'a, [u8]>> {
-        let header = self.table.section(object::SectionIndex(section.index)).ok()?;
+        let header = self.table.section(SectionIndex(section.index)).ok()?;
         if header.sh_type(LittleEndian) == SHT_NOBITS {
             return None;
         }
-        let data = self.decompressed(header, limits);
+        let data = self.bytes_of_section(header, limits);
         if data.is_none() {
             stats.sections_refused += 1;
         }
         data
     }
 
-    fn decompressed(
+    fn bytes_of_section(
         &self,
         header: &'a <Header as FileHeader>::SectionHeader,
         limits: &Limits,
     ) -> Option<Cow<'a, [u8]>> {
         let bytes = header.data(LittleEndian, self.data).ok()?;
-        let data = match header.compression(LittleEndian, self.data).ok()? {
-            None => Cow::Borrowed(bytes),
-            Some((compression, offset, size)) => {
-                use object::elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
-                use object::read::elf::CompressionHeader;
-                let uncompressed_size = compression.ch_size(LittleEndian);
-                if uncompressed_size > limits.section_bytes {
-                    return None;
-                }
-                let format = match compression.ch_type(LittleEndian) {
-                    ELFCOMPRESS_ZLIB => object::CompressionFormat::Zlib,
-                    ELFCOMPRESS_ZSTD => object::CompressionFormat::Zstandard,
-                    _ => return None,
-                };
-                let start = usize::try_from(offset).ok()?;
-                let data = self.data.get(start..start.checked_add(usize::try_from(size).ok()?)?)?;
-                object::CompressedData { format, data, uncompressed_size }.decompress().ok()?
-            }
+        if bytes.len() as u64 > limits.section_bytes {
+            return None;
+        }
+        let Some((compression, offset, size)) = header.compression(LittleEndian, self.data).ok()? else {
+            return Some(Cow::Borrowed(bytes));
         };
-        (data.len() as u64 <= limits.section_bytes).then_some(data)
+        let (kind, full_size) = (compression.ch_type(LittleEndian), compression.ch_size(LittleEndian));
+        let start = usize::try_from(offset).ok()?;
+        let data = self.data.get(start..start.checked_add(usize::try_from(size).ok()?)?)?;
+        decompressed(kind, data, full_size, limits.section_bytes.min(limits.decompressed_bytes))
     }
 
     /// The address of the `.eh_frame_hdr` section, from the program headers.
@@ -182,7 +206,8 @@ impl<'a> Elf<'a> {
     pub(crate) fn needs_libraries(&self) -> bool {
         let Some(dynamic) = self.dynamic else { return false };
         let tags = self.bytes_from(dynamic).chunks_exact(16).filter_map(|entry| entry.first_chunk::<8>());
-        tags.map(|tag| u64::from_le_bytes(*tag))
+        tags.take(MAX_DYNAMIC)
+            .map(|tag| u64::from_le_bytes(*tag))
             .take_while(|tag| *tag != DT_NULL.0 as u64)
             .any(|tag| tag == DT_NEEDED.0 as u64)
     }
@@ -221,36 +246,45 @@ impl<'a> Elf<'a> {
         })
     }
 
-    /// Name, address and size of function symbols; at most `limit` of them are looked at, and the rest counted.
-    pub(crate) fn symbols(&self, limit: usize, stats: &mut BuildStats, mut each: impl FnMut(&'a [u8], u64, u64)) {
-        let mut left = limit;
+    /// Name, address and size of function symbols; at most [`Limits::symbols`] of them are looked at, and the rest counted.
+    pub(crate) fn symbols(
+        &self,
+        limits: &Limits,
+        stats: &mut BuildStats,
+        mut each: impl FnMut(&'a [u8], u64, u64),
+    ) -> Result<(), BuildError> {
+        let mut left = limits.symbols;
         for kind in [object::elf::SHT_DYNSYM, object::elf::SHT_SYMTAB] {
             let Ok(symbols) = self.table.symbols(LittleEndian, self.data, kind) else { continue };
-            for symbol in symbols.iter() {
-                if left == 0 {
-                    stats.symbols_refused += 1;
-                    continue;
-                }
-                left -= 1;
-                if symbol.is_undefined(LittleEndian) {
-                    continue;
-                }
-                if let Ok(name) = symbols.symbol_name(LittleEndian, symbol) {
+            let names = Names::new(self.data, &self.table, symbols.string_section());
+            let looked_at = symbols.len().min(left);
+            left -= looked_at;
+            stats.symbols_refused += (symbols.len() - looked_at) as u64;
+            stats.draw(looked_at as u64 * SYMBOL_WORK, limits)?;
+            for symbol in symbols.iter().take(looked_at).filter(|symbol| !symbol.is_undefined(LittleEndian)) {
+                if let Some(name) = names.at(symbol.st_name(LittleEndian)) {
                     each(name, symbol.st_value(LittleEndian), symbol.st_size(LittleEndian));
                 }
             }
         }
+        Ok(())
     }
 
     /// The value that a relocation would store at `address`, for position-independent files.
-    pub(crate) fn relative_relocation(&self, address: u64) -> Option<u64> {
-        let section = self.section(".rela.dyn")?;
-        let header = self.table.section(object::SectionIndex(section.index)).ok()?;
-        let bytes = header.data(LittleEndian, self.data).ok()?;
-        bytes.chunks_exact(24).find_map(|entry| {
+    pub(crate) fn relative_relocation(
+        &self,
+        address: u64,
+        limits: &Limits,
+        stats: &mut BuildStats,
+    ) -> Result<Option<u64>, BuildError> {
+        let Some(section) = self.section(".rela.dyn") else { return Ok(None) };
+        let header = self.table.section(SectionIndex(section.index));
+        let bytes = header.and_then(|header| header.data(LittleEndian, self.data)).unwrap_or_default();
+        stats.draw((bytes.len() / RELOCATION_BYTES) as u64, limits)?;
+        Ok(bytes.chunks_exact(RELOCATION_BYTES).find_map(|entry| {
             let word = |at: usize| entry.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
             (word(0)? == address && word(8)? == u64::from(object::elf::R_X86_64_RELATIVE.0)).then(|| word(16)).flatten()
-        })
+        }))
     }
 
     /// The executable ranges as offsets from [`Code::base`].

@@ -51,7 +51,7 @@ const DW_OP_BREG31: u8 = 0x8f;
 const DW_OP_BREGX: u8 = 0x92;
 
 /// Longest expression that is looked at: real ones have at most some twenty bytes, and one may be looked at for each row.
-const MAX_EXPRESSION: usize = 64;
+pub(super) const MAX_EXPRESSION: usize = 64;
 
 /// The shape of `expression`, or `None` for anything else.
 pub(crate) fn shape(expression: &[u8]) -> Option<Shape> {

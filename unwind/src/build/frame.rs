@@ -2,9 +2,9 @@
 //!
 //! Only five columns matter: rbx, rbp, rsp, r12 and the return address.
 
-use super::expression::{Shape, shape};
+use super::expression::{MAX_EXPRESSION, Shape, shape};
 use super::intern::{self, Interner};
-use super::limits::Unsupported;
+use super::limits::{BuildError, BuildStats, Limits, Unsupported};
 use crate::rule::{EscapeRule, Kind, MAX_PACKED_OFFSET, PackedRule, RowRule, dwarf, escape_flags};
 
 /// Where a register's value in the caller is.
@@ -50,6 +50,9 @@ pub(crate) fn column(register: u64) -> Option<usize> {
     }
 }
 
+/// Units of [`Limits::work`] that finding a rule by its hash takes.
+const LOOKUP_WORK: u64 = 16;
+
 /// No register, as a number.
 pub(crate) const NO_REGISTER: u16 = u16::MAX;
 
@@ -72,7 +75,12 @@ impl Frame<'_> {
 
     /// The number of the rule that this row comes to.
     #[inline(always)]
-    pub(crate) fn rule(&self, rules: &mut Interner, unsupported: &mut Unsupported) -> u32 {
+    pub(crate) fn rule(
+        &self,
+        rules: &mut Interner,
+        stats: &mut BuildStats,
+        limits: &Limits,
+    ) -> Result<u32, BuildError> {
         let (register, offset) = (self.cfa_register, self.cfa_offset);
         if matches!(register, 6 | 7)
             && self.cfa_expression.is_none()
@@ -85,17 +93,32 @@ impl Frame<'_> {
             && let Some(r12) = slot(self.saved[R12])
         {
             let kind = if register == 7 { Kind::Sp } else { Kind::Fp };
-            return rules.packed(PackedRule::frame(kind, offset as u64, fp, rbx, r12));
+            let rule = PackedRule::frame(kind, offset as u64, fp, rbx, r12);
+            return match rules.cached(rule) {
+                Some(number) => Ok(number),
+                None => uncached(rule, rules, stats, limits),
+            };
         }
-        self.rare_rule(rules, unsupported)
+        self.rare_rule(rules, stats, limits)
     }
 
     #[cold]
-    fn rare_rule(&self, rules: &mut Interner, unsupported: &mut Unsupported) -> u32 {
-        match self.rare(unsupported) {
+    fn rare_rule(&self, rules: &mut Interner, stats: &mut BuildStats, limits: &Limits) -> Result<u32, BuildError> {
+        stats.draw(LOOKUP_WORK + self.expression_bytes(), limits)?;
+        Ok(match self.rare(&mut stats.unsupported) {
             Some(rule) => rules.number(rule),
             None => intern::UNSUPPORTED,
-        }
+        })
+    }
+
+    /// Bytes of expressions that are looked at to find the rule.
+    fn expression_bytes(&self) -> u64 {
+        let of_column = |saved: &Saved<'_>| match saved {
+            Saved::Expression(expression) => expression.len(),
+            _ => 0,
+        };
+        let lengths = self.saved.iter().map(of_column).chain(self.cfa_expression.map(<[u8]>::len));
+        lengths.map(|length| length.min(MAX_EXPRESSION) as u64).sum()
     }
 
     /// The rule of a row that is not one of the usual ones; `None`, counted, if it can't be expressed.
@@ -169,6 +192,19 @@ impl Frame<'_> {
         }
         Some(packed(&escape).map_or(RowRule::Escape(escape), RowRule::Packed))
     }
+}
+
+/// A packed rule's number where the cache does not have it. Two rules that drive each other out of the cache cost this for each
+/// row.
+#[cold]
+fn uncached(
+    rule: PackedRule,
+    rules: &mut Interner,
+    stats: &mut BuildStats,
+    limits: &Limits,
+) -> Result<u32, BuildError> {
+    stats.draw(LOOKUP_WORK, limits)?;
+    Ok(rules.uncached(rule))
 }
 
 /// The slot number of a register saved at CFA − 8·n that fits a packed rule; 0 when it is unchanged.

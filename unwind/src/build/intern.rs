@@ -16,6 +16,12 @@ pub(crate) const SIGNAL: u32 = 2;
 /// Number of the rule that can't be expressed.
 pub(crate) const UNSUPPORTED: u32 = 3;
 
+/// Where a packed rule is cached.
+#[inline(always)]
+fn slot(rule: PackedRule) -> usize {
+    (rule.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize & (CACHE_SLOTS - 1)
+}
+
 /// Rules in the order they were first seen, and their numbers.
 #[derive(Debug)]
 pub(crate) struct Interner {
@@ -38,17 +44,24 @@ impl Interner {
     /// The number of a packed rule; [`UNSUPPORTED`] when there are too many already.
     #[inline(always)]
     pub(crate) fn packed(&mut self, rule: PackedRule) -> u32 {
-        let slot = (rule.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize & (CACHE_SLOTS - 1);
-        match self.cache.get(slot) {
-            Some((cached, number)) if *cached == rule.0 => *number,
-            _ => self.packed_slow(rule, slot),
+        match self.cached(rule) {
+            Some(number) => number,
+            None => self.uncached(rule),
         }
     }
 
+    /// The number of a packed rule that was asked for lately.
+    #[inline(always)]
+    pub(crate) fn cached(&self, rule: PackedRule) -> Option<u32> {
+        let (cached, number) = self.cache.get(slot(rule))?;
+        (*cached == rule.0).then_some(*number)
+    }
+
+    /// [`Interner::packed`] of a rule that is not cached.
     #[cold]
-    fn packed_slow(&mut self, rule: PackedRule, slot: usize) -> u32 {
+    pub(crate) fn uncached(&mut self, rule: PackedRule) -> u32 {
         let number = self.number(RowRule::Packed(rule));
-        if let Some(cached) = self.cache.get_mut(slot) {
+        if let Some(cached) = self.cache.get_mut(slot(rule)) {
             *cached = (rule.0, number);
         }
         number

@@ -178,6 +178,7 @@ fn patterns(
     let code = known.code;
     let mut left = known.limits.searched_bytes;
     for (start, end) in gaps(rows, code.length) {
+        stats.draw(code.ranges.len() as u64, known.limits)?;
         for range in &code.ranges {
             let (from, to) = (start.max(range.0), end.min(range.1));
             if from >= to || to - from < 8 {
@@ -241,11 +242,11 @@ fn entries(
         return Ok(());
     }
     let mut found = Vec::new();
-    elf.symbols(known.limits.symbols, stats, |name, address, size| {
+    elf.symbols(known.limits, stats, |name, address, size| {
         if ENTRY_SYMBOLS.contains(&name) && Some(address) != entry && size <= MAX_ENTRY_SYMBOL {
             found.push((address, if size == 0 { ENTRY_BYTES } else { size }));
         }
-    });
+    })?;
     for (address, length) in found {
         if let Some(end) = uncovered(address, length) {
             known.add(&[(address, END)], end)?;

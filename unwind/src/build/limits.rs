@@ -1,7 +1,7 @@
 //! What the table builder refuses, what that costs, and what it counts.
 
 /// Bounds on one executable. Each is there because a file's author is not our friend; the defaults are far above what real
-/// files need (the largest seen: 1.3 M rows, 800 rules, 151 MB of code).
+/// files need (the largest seen: 1.3 M rows, 1,300 rules, 151 MB of code, 22 M units of work).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Most rows kept. One costs 8 bytes while building and 4 in the slab: 64 MiB and 32 MiB at the default.
@@ -12,12 +12,19 @@ pub struct Limits {
     pub pages: usize,
     /// Most FDEs, or Go functions, in one file. One costs 24 bytes while building.
     pub functions: usize,
-    /// Most bytes of one section, after decompression.
+    /// Most bytes of one section in the file.
     pub section_bytes: u64,
+    /// Most bytes that a compressed section may have when decompressed: unlike the file's own, they are all in memory.
+    pub decompressed_bytes: u64,
+    /// Most section headers. Linkers make some dozens; with extended numbering there may be more than 65,535.
+    pub sections: usize,
     /// Most symbols looked at when an entry point has no rows of its own.
     pub symbols: usize,
     /// Most bytes of code without rows that are searched for signal trampolines.
     pub searched_bytes: u64,
+    /// Most work, in units of about what a byte of a call-frame program takes (1 to 10 ns), over everything in the file that
+    /// can be made to be read again and again, or to take long and give nothing.
+    pub work: u64,
 }
 
 impl Default for Limits {
@@ -28,8 +35,11 @@ impl Default for Limits {
             pages: 1 << 19,
             functions: 4 << 20,
             section_bytes: 512 << 20,
+            decompressed_bytes: 64 << 20,
+            sections: 1 << 20,
             symbols: 1 << 20,
             searched_bytes: 8 << 20,
+            work: 256 << 20,
         }
     }
 }
@@ -84,9 +94,12 @@ pub enum BuildError {
         /// The bound.
         limit: usize,
     },
-    /// The call-frame programs take more steps than their size allows for: CIEs that overlap each other.
-    #[error("the call-frame information takes too many steps")]
-    TooMuchWork,
+    /// More work than [`Limits::work`].
+    #[error("reading the file takes more than {limit} units of work")]
+    TooMuchWork {
+        /// The bound.
+        limit: u64,
+    },
 }
 
 /// What happened on the way, each loss by its reason.
@@ -115,9 +128,11 @@ pub struct BuildStats {
     pub fdes_encoding: u64,
     /// Go functions left out because their pcsp table or their record is malformed.
     pub go_malformed: u64,
-    /// pclntab tables left out because their version or start address is unknown.
+    /// pclntab tables left out because their version or start address is unknown, or because they are larger than
+    /// [`Limits::section_bytes`].
     pub go_tables_refused: u64,
-    /// Sections left out because they are larger than [`Limits::section_bytes`] or damaged.
+    /// Sections left out because they are damaged, or larger than [`Limits::section_bytes`] or [`Limits::decompressed_bytes`];
+    /// and 1 for all of them if there are more than [`Limits::sections`].
     pub sections_refused: u64,
     /// Raw rows with a rule past [`Limits::rules`].
     pub rules_refused: u64,
@@ -129,6 +144,18 @@ pub struct BuildStats {
     pub symbols_refused: u64,
     /// Bytes of code not searched for trampolines because of [`Limits::searched_bytes`].
     pub bytes_not_searched: u64,
+    /// Work done, in units of [`Limits::work`].
+    pub work: u64,
+}
+
+impl BuildStats {
+    /// Draws on [`Limits::work`]. For a block of work at once, before it or, where its size is bounded, after it: what is
+    /// done for each row has no time for this.
+    #[inline(always)]
+    pub(crate) fn draw(&mut self, units: u64, limits: &Limits) -> Result<(), BuildError> {
+        self.work = self.work.saturating_add(units);
+        if self.work > limits.work { Err(BuildError::TooMuchWork { limit: limits.work }) } else { Ok(()) }
+    }
 }
 
 /// Why a row can't be expressed, counted before equal neighbours are joined.

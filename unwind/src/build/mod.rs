@@ -11,20 +11,24 @@
 //! # }
 //! ```
 //!
-//! **Constraint.** Input is hostile: whatever the bytes, there is no panic, time and memory are bounded by [`Limits`] and the
-//! file's size, and everything left out is counted in [`BuildStats`] or is a [`BuildError`].
+//! **Constraint.** Input is hostile: whatever the bytes, there is no panic, time and memory are bounded by [`Limits`], and
+//! everything left out is counted in [`BuildStats`] or is a [`BuildError`]. What can be made to be read more than once draws on
+//! [`Limits::work`]; what is read once, such as headers, is bounded by the file's size.
 //!
 //! **Does not:** open files, look for separate debug files, know of load addresses.
 
 mod bytes;
 mod cfi;
+mod compressed;
 mod elf;
 mod expression;
 mod frame;
+mod go_table;
 mod gopclntab;
 mod intern;
 mod known;
 mod limits;
+mod names;
 mod plan;
 mod pointer;
 mod program;

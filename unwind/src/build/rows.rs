@@ -70,9 +70,9 @@ pub fn rows_of_vdso(image: &[u8]) -> Result<ElfRows, BuildError> {
 /// When the file is not an x86-64 ELF file with code, or goes beyond a limit. A file without unwind information is not an
 /// error: it has no rows.
 pub fn rows_of_elf(data: &[u8], limits: &Limits) -> Result<ElfRows, BuildError> {
-    let elf = Elf::parse(data)?;
-    let code = elf.code()?;
     let mut stats = BuildStats::default();
+    let elf = Elf::parse(data, limits, &mut stats)?;
+    let code = elf.code()?;
     let mut rules = Interner::new(limits.rules);
     let rows = eh_frame(&elf, &code, &mut rules, limits, &mut stats)?;
     let go = gopclntab::functions(&elf, &code, &mut rules, limits, &mut stats)?;

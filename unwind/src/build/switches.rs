@@ -198,9 +198,15 @@ pub(super) fn switch_rows(
     rows.extend(turns.iter().map(|(offset, _)| start.saturating_add(*offset)));
     rows.sort_unstable();
     rows.dedup();
+    let (mut deltas, mut turns) = (deltas.iter().peekable(), turns.iter().peekable());
+    let (mut delta, mut turn) = (0, None);
     for offset in rows {
-        let delta = deltas.iter().rev().find(|(from, _)| *from <= offset).map_or(0, |(_, delta)| *delta);
-        let turn = turns.iter().rev().find(|(from, _)| start.saturating_add(*from) <= offset).map(|(_, rule)| *rule);
+        while let Some((_, next)) = deltas.next_if(|(from, _)| *from <= offset) {
+            delta = *next;
+        }
+        while let Some((_, next)) = turns.next_if(|(from, _)| start.saturating_add(*from) <= offset) {
+            turn = Some(*next);
+        }
         let rule = match turn {
             Some(rule) if rule == through_frame && has_frame && delta == 0 => None,
             Some(super::intern::GAP) | None => None,

@@ -53,12 +53,16 @@ impl Functions {
         self.rows.push(CompactRow { offset, rule });
     }
 
+    /// Whether there are too many rows, with those of the open function: it may never be closed.
+    #[inline(always)]
+    pub(crate) fn check_rows(&self, limits: &Limits) -> Result<(), BuildError> {
+        if self.rows.len() > limits.rows { Err(BuildError::TooManyRows { limit: limits.rows }) } else { Ok(()) }
+    }
+
     /// Ends the open function, which covers `start..end`.
     #[inline(always)]
     pub(crate) fn close(&mut self, start: u32, end: u32, limits: &Limits) -> Result<(), BuildError> {
-        if self.rows.len() > limits.rows {
-            return Err(BuildError::TooManyRows { limit: limits.rows });
-        }
+        self.check_rows(limits)?;
         if self.spans.len() >= limits.functions {
             return Err(BuildError::TooManyFunctions { limit: limits.functions });
         }
@@ -170,8 +174,7 @@ pub(crate) fn fill(above: Vec<CompactRow>, below: Vec<CompactRow>) -> Vec<Compac
     }
 }
 
-/// Joins functions that only alignment separates, in rows that have been filled already: `joins` as in
-/// [`Functions::into_rows`].
+/// Where `rows` say nothing: before the first one, and from each gap to the next row. `length` is the end of the code.
 pub(crate) fn gaps(rows: &[CompactRow], length: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
     let leading = rows.first().map(|row| (0, row.offset)).filter(|(start, end)| start < end);
     let whole = rows.is_empty().then_some((0, length));
