@@ -137,12 +137,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn start_agent(
-    options: &Options,
-    folder: &Path,
-    back_ends: [SocketAddr; 2],
-    metrics: SocketAddr,
-) -> Result<Running> {
+fn start_agent(options: &Options, folder: &Path, back_ends: [SocketAddr; 2], metrics: SocketAddr) -> Result<Running> {
     let [datadog, otlp] = back_ends;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg0(crate::PROFILER).arg("agent").args(["--kubernetes", "off", "--cri", "off"]);
@@ -186,8 +181,19 @@ fn start_programs(count: usize, folder: &Path, containers: &Containers) -> Resul
 /// Looks until the time is over, and prints the table; all footprints' sums, bytes.
 fn watch(options: &Options, agent: &mut Running, metrics: SocketAddr) -> Result<Vec<u64>> {
     machine::head(&[
-        "minutes", "samples", "agent µs", "programs µs", "all in", "of the node", "Hz", "own MB", "maps", "programs",
-        "rings", "sum", "load",
+        "minutes",
+        "samples",
+        "agent µs",
+        "programs µs",
+        "all in",
+        "of the node",
+        "Hz",
+        "own MB",
+        "maps",
+        "programs",
+        "rings",
+        "sum",
+        "load",
     ]);
     let (began, span) = (Instant::now(), Duration::from_secs_f64(options.minutes * 60.0));
     let (mut all, mut before, mut row_began) = (Vec::new(), Look::at(agent.pid(), metrics)?, began);
