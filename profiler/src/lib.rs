@@ -7,6 +7,7 @@ pub mod cli;
 pub mod doctor;
 pub mod export;
 pub mod identity;
+pub mod kubectl;
 pub mod pod;
 pub mod serve;
 mod terminal;

@@ -8,6 +8,7 @@ use profiler::export::address;
 use serde_json::{Value, json};
 
 const DAEMON_SETS: [&str; 2] = ["privileged-ds.yaml", "hardened-ds.yaml"];
+const EXAMPLES: [&str; 2] = ["job.yaml", "cronjob.yaml"];
 /// The measured set; `docs/nodes.md` has what breaks without each.
 const CAPABILITIES: [&str; 7] =
     ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "CHECKPOINT_RESTORE", "SYSLOG", "IPC_LOCK"];
@@ -32,6 +33,13 @@ fn one_of_kind(name: &str, kind: &str) -> Value {
 
 fn pod(name: &str) -> Value {
     one_of_kind(name, "DaemonSet")["spec"]["template"].clone()
+}
+
+/// The pods of the examples.
+fn example(name: &str) -> Value {
+    let pointer = if name == "cronjob.yaml" { "/spec/jobTemplate/spec" } else { "/spec" };
+    let kind = if name == "cronjob.yaml" { "CronJob" } else { "Job" };
+    one_of_kind(name, kind).pointer(pointer).unwrap_or_else(|| panic!("{name}: {pointer}")).clone()
 }
 
 fn container(name: &str) -> Value {
@@ -156,6 +164,41 @@ fn every_setting_exists_and_its_value_is_taken() {
         assert_eq!(own, ["HOST_IP"], "{name}: what is no setting");
         command.try_get_matches_from(&words).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+}
+
+#[test]
+fn the_examples_end_by_themselves_and_their_words_are_taken() {
+    for name in EXAMPLES {
+        let job = example(name);
+        assert_eq!(job["backoffLimit"], 0, "{name}");
+        let pod = &job["template"]["spec"];
+        for (pointer, value) in [
+            ("/hostPID", json!(true)),
+            ("/restartPolicy", json!("Never")),
+            ("/enableServiceLinks", json!(false)),
+            ("/containers/0/image", json!(concat!("everflame:", env!("CARGO_PKG_VERSION")))),
+            ("/containers/0/securityContext/privileged", json!(true)),
+            ("/containers/0/securityContext/readOnlyRootFilesystem", json!(true)),
+        ] {
+            assert_eq!(pod.pointer(pointer), Some(&value), "{name} {pointer}");
+        }
+        let container = &pod["containers"][0];
+        let mount = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
+        let words: Vec<String> =
+            container["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().into()).collect();
+        let files: Vec<&str> = words.iter().filter_map(|word| word.strip_prefix("--output=")).collect();
+        // Each run's own: nothing is written over.
+        assert!(
+            !files.is_empty() && files.iter().all(|file| file.starts_with(mount) && file.contains("$(POD_NAME)")),
+            "{name}"
+        );
+        let words = std::iter::once("everflame".to_owned()).chain(words);
+        Arguments::command().try_get_matches_from(words).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let allowance = job["activeDeadlineSeconds"].as_u64().unwrap();
+        assert!(allowance >= 600 + 60 + 300, "{name}: image, duration, names");
+    }
+    let rules = one_of_kind("privileged-ds.yaml", "ClusterRole")["rules"].clone();
+    assert_eq!(one_of_kind("job.yaml", "ClusterRole")["rules"], rules, "it may be applied beside the agent's");
 }
 
 #[test]

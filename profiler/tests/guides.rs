@@ -118,6 +118,7 @@ fn guides_name_only_what_exists() {
         "metrics.md",
         "http.md",
         "pods.md",
+        "kubectl.md",
         "store.md",
         "top.md",
     ];

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use fixtures::{Flavour, build_or_skip};
 use live::Running;
+use profiler::kubectl::parcel::{Line, Parcel};
 use profiler::output;
 use profiler::sampler::hierarchy::CgroupHierarchy;
 
@@ -173,6 +174,32 @@ fn a_pod_is_profiled_by_its_uid_and_nothing_of_the_others() {
     let output = pod(&[mine, "--split", "pod", "-d", "1s", "-o", cpu.to_str().unwrap()]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(values(&name(&format!("cpu-{mine}.pb.gz")), "pid"), of(&[&pids[0], &pids[1]]));
+    drop(programs);
+}
+
+#[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
+fn several_pods_are_handed_over_in_parts_that_make_the_profile() {
+    let _alone = live::alone();
+    let Some(file) = build_or_skip("chain", Flavour::OmitFp) else { return };
+    if skipped() {
+        return;
+    }
+    let kubepods = Kubepods::make().unwrap();
+    let [mine, other] = &pods();
+    let programs = [(mine, 'a'), (other, 'c')].map(|(pod, digit)| working_in(&file, &kubepods.container(pod, digit)));
+    let gone = mine.replace("a1", "a9");
+    let output = pod(&[mine, other, &gone, "--hand-over", "-d", "2s"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("everflame: of 3 pods 2 run on this node"), "{}", said(&output));
+    let mut parcel = Parcel::default();
+    let lines: Vec<Line> = output.stdout.split(|byte| *byte == b'\n').map(|line| parcel.take(line)).collect();
+    assert!(lines.iter().any(|line| matches!(line, Line::Progress { of, .. } if of.as_secs() == 2)), "{lines:?}");
+    assert!(lines.iter().any(|line| matches!(line, Line::Summary(text) if text.contains("ledger: "))), "{lines:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let cpu = folder.path().join("cpu.pb.gz");
+    std::fs::write(&cpu, parcel.open().unwrap()).unwrap();
+    assert_eq!(values(&cpu, "container_id"), of(&[&id('a'), &id('c')]));
     drop(programs);
 }
 

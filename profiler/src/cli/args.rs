@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::agent_args::Agent;
+use super::kubectl_args::Kubectl;
 use super::pod_args::Pod;
 
 /// A continuous whole-node CPU profiler for Linux: no instrumentation, no restart, no language flag. Without a command it profiles
@@ -32,6 +33,9 @@ pub enum Command {
     /// Profile a pod on this node, found by its name, its uid or a label selector, then write the profile and print what was hot.
     #[command(mut_arg("duration", |duration| duration.help("How long: 30s, 500ms, 2m, 1h [default: 30s]")))]
     Pod(Pod),
+    /// Profile pods of a Kubernetes cluster from anywhere: by the agent on their nodes, or by a pod that is started for it and goes
+    /// away again. Called `kubectl-everflame`, the program is the kubectl plugin `kubectl everflame`.
+    Kubectl(Kubectl),
     /// Run for good: profile every CPU, find out whose each sample is, and deliver profiles.
     Agent(Agent),
     /// Print the settings that the agent would run with, and where each comes from.

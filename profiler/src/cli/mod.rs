@@ -8,10 +8,15 @@ mod capabilities;
 mod cgroups;
 mod completions;
 mod convert;
+mod counters;
 mod diff;
 mod doctor;
 mod expense;
+mod hand_over;
 mod history;
+mod kubectl;
+mod kubectl_args;
+mod kubectl_display;
 mod live;
 mod log;
 mod page;
@@ -33,6 +38,7 @@ mod top;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -52,6 +58,7 @@ pub fn run() -> ExitCode {
     let result = match arguments.command {
         args::Command::Record(words) => record::run(words),
         args::Command::Pod(words) => pod::run(&words),
+        args::Command::Kubectl(words) => kubectl::run(&words),
         args::Command::Live(_) => agent::run(agent_run::Shape::Live),
         args::Command::Agent(_) => agent::run(agent_run::Shape::Agent),
         args::Command::Config(_) => agent::print_settings(),
@@ -84,7 +91,14 @@ fn words() -> Vec<OsString> {
     complete(std::env::args_os().collect())
 }
 
+/// What kubectl calls when it is asked for `kubectl everflame`: a link of that name is a plugin.
+const PLUGIN: &str = "kubectl-everflame";
+
 fn complete(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.first().and_then(|program| Path::new(program).file_stem()).is_some_and(|name| name == PLUGIN) {
+        words.insert(1, "kubectl".into());
+        return words;
+    }
     let asks_of_everything = ["-h", "--help", "-V", "--version"];
     let has_none = match words.get(1).map(|word| word.to_string_lossy()) {
         Some(word) => word.starts_with('-') && !asks_of_everything.contains(&&*word),
@@ -126,6 +140,9 @@ mod tests {
             (&["everflame", "-V"], &["everflame", "-V"]),
             (&["everflame", "record", "-d", "1s"], &["everflame", "record", "-d", "1s"]),
             (&["everflame", "recrod"], &["everflame", "recrod"]),
+            (&["/usr/bin/kubectl-everflame", "shop/web-1"], &["/usr/bin/kubectl-everflame", "kubectl", "shop/web-1"]),
+            (&["kubectl-everflame"], &["kubectl-everflame", "kubectl"]),
+            (&["kubectl-everflame", "--help"], &["kubectl-everflame", "kubectl", "--help"]),
             (&[], &[]),
         ] {
             let given = given.iter().map(OsString::from).collect();

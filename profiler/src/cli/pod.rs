@@ -10,19 +10,22 @@ use super::pod_args::Pod;
 use super::pod_follow::PodCompanion;
 use super::recording;
 use crate::identity::{self, ApiServer, Hierarchy, watch};
-use crate::pod::{Choice, Followed, PodCgroup, Roster, Sources, Tree, Wanted, choose};
+use crate::pod::{Choice, Followed, PodCgroup, Roster, Sources, Tree, Wanted, Who, WordsError, choose};
 use crate::profile::pprof::Vocabulary;
 use crate::sampler::hierarchy::CgroupHierarchy;
 
 pub(super) fn run(words: &Pod) -> anyhow::Result<ExitCode> {
-    let wanted =
-        Wanted::parse(words.pod.as_deref(), words.namespace.as_deref(), words.selector.as_deref(), &words.container)?;
+    let wanted = wanted(words)?;
     if let Some(url) = &words.from_agent {
         return super::pod_history::run(words, url, &wanted);
     }
     super::capabilities::check()?;
     let mut settings =
         recording::settings(&words.sampling, super::selection::of_code(&words.code, words.sampling.frequency));
+    settings.hand_over = words.hand_over;
+    if words.hand_over {
+        settings.outputs.clear();
+    }
     anyhow::ensure!(
         words.split.is_none() || !settings.outputs.iter().any(|path| path == Path::new(crate::output::STANDARD)),
         "--split writes several files, and standard output is one: name a file with -o"
@@ -37,6 +40,11 @@ pub(super) fn run(words: &Pod) -> anyhow::Result<ExitCode> {
     let roster = tokio.block_on(Roster::ask(&sources, &wanted));
     let (place, all) = pods_here(&settings.options.proc_root);
     let choice = choose(&wanted, &roster, &all)?;
+    if let Who::Uids(uids) = &wanted.who
+        && choice.pods.len() < uids.len()
+    {
+        eprintln!("everflame: of {} pods {} run on this node", uids.len(), choice.pods.len());
+    }
     let Some(place) = place else {
         anyhow::bail!("no cgroup hierarchy is mounted here: pods are known by their cgroups")
     };
@@ -58,6 +66,15 @@ pub(super) fn run(words: &Pod) -> anyhow::Result<ExitCode> {
     let followed = Followed::new(wanted, choice, &all);
     let mut companion = PodCompanion::new(followed, tree, tokio, options, words.split.is_some());
     recording::run(&settings, &mut companion)
+}
+
+fn wanted(words: &Pod) -> Result<Wanted, WordsError> {
+    let (namespace, selector) = (words.namespace.as_deref(), words.selector.as_deref());
+    match &*words.pod {
+        [] => Wanted::parse(None, namespace, selector, &words.container),
+        [one] => Wanted::parse(Some(one), namespace, selector, &words.container),
+        several => Wanted::of_uids(several, &words.container),
+    }
 }
 
 fn sources(words: &Pod) -> anyhow::Result<Sources> {

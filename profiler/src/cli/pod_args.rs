@@ -9,9 +9,9 @@ use super::args::{Code, Sampling};
 /// `everflame pod`.
 #[derive(Debug, Args)]
 pub struct Pod {
-    /// Which: a pod's name, with its namespace where several have the name, or its uid.
+    /// Which: a pod's name, with its namespace where several have the name, or its uid. Several are given by their uids.
     #[arg(value_name = "NAMESPACE/POD", conflicts_with = "selector")]
-    pub pod: Option<String>,
+    pub pod: Vec<String>,
     /// All pods of this node whose labels match, as kubectl writes it: app=web,tier!=test.
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
@@ -39,6 +39,9 @@ pub struct Pod {
     /// With --from-agent: the coming TIME instead of the last.
     #[arg(long, requires = "from_agent")]
     pub next: bool,
+    /// Write no files: progress and profile go to standard output as lines for `everflame kubectl`, which started this.
+    #[arg(long, hide = true, conflicts_with_all = ["from_agent", "split"])]
+    pub hand_over: bool,
     /// Name of this node. Default: NODE_NAME, KUBERNETES_NODE_NAME, or the host's name.
     #[arg(long, value_name = "NAME", env = "EVERFLAME_NODE_NAME")]
     pub node_name: Option<String>,

@@ -37,7 +37,7 @@ struct Status {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-struct Extent {
+pub(super) struct Extent {
     from: u64,
     to: u64,
 }
@@ -58,10 +58,21 @@ struct Failure {
 }
 
 /// The page of an agent.
-struct Agent {
+pub(super) struct Agent {
     client: reqwest::Client,
     base: Url,
     token: Option<Token>,
+}
+
+/// A pod that the history has nothing of.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the agent on node {node} has no samples of the pod {pod} in these {seconds:.0} s: it is not there, or used no CPU time"
+)]
+pub(super) struct NoSamples {
+    node: String,
+    pod: String,
+    seconds: f64,
 }
 
 pub(super) fn run(words: &Pod, url: &str, wanted: &Wanted) -> anyhow::Result<ExitCode> {
@@ -75,23 +86,27 @@ pub(super) fn run(words: &Pod, url: &str, wanted: &Wanted) -> anyhow::Result<Exi
     let duration = words.sampling.duration.unwrap_or(DEFAULT_DURATION);
     let agent = Agent::new(url, words.page_token_file.as_deref().map(Token::read).transpose()?)?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (profile, found) = tokio.block_on(async {
-        let (node, range) = agent.range(duration, words.next).await?;
+    let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
+    let progress = (words.next && std::io::stderr().is_terminal()).then(Progress::start);
+    let say = |text: String| {
+        if let Some(progress) = &progress {
+            progress.say(text);
+        }
+    };
+    let taken = tokio.block_on(async {
+        let (node, range) = agent.range(duration, words.next, || stop.wanted(), &say).await?;
         let asked = Asked { name, namespace: namespace.as_deref(), containers: &wanted.containers, node: &node };
-        let found = asked.find(&agent, range).await?;
-        let bytes = agent.get("download", range, &[("form", "pb.gz")], &found.filters()).await?;
-        let mut profile = decode(&bytes).with_context(|| format!("{url} sent no profile"))?;
-        label(&mut profile, &found.labels());
-        anyhow::Ok((profile, found))
-    })?;
-    let title = format!("pod {}/{name} on {}", found.namespace, found.node);
+        agent.take(&asked, range).await
+    });
+    if let Some(progress) = &progress {
+        progress.end();
+    }
+    let Taken { profile, title, seconds } = taken?;
     let mut files = Files::default();
     for path in &outputs {
         files.write(&profile, path, &title);
     }
-    let samples: i64 = profile.sample.iter().filter_map(|sample| sample.value.first()).sum();
-    let seconds = (found.range.to - found.range.from) as f64 / 1000.0;
-    let samples = thousands(u64::try_from(samples).unwrap_or(0));
+    let samples = thousands(u64::try_from(samples(&profile)).unwrap_or(0));
     let mut text = files.text();
     text += &format!("{seconds:.1} s of the history of {title}: {samples} samples\n");
     text += &render(&profile, &TopOptions { rows: words.sampling.top, ..TopOptions::default() })?;
@@ -99,8 +114,21 @@ pub(super) fn run(words: &Pod, url: &str, wanted: &Wanted) -> anyhow::Result<Exi
     Ok(if files.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// How many samples a profile of ours stands for: its first value counts them.
+pub(super) fn samples(profile: &Profile) -> i64 {
+    profile.sample.iter().filter_map(|sample| sample.value.first()).sum()
+}
+
+/// A pod's profile out of a history.
+pub(super) struct Taken {
+    pub(super) profile: Profile,
+    /// What it is of.
+    pub(super) title: String,
+    pub(super) seconds: f64,
+}
+
 impl Agent {
-    fn new(url: &str, token: Option<Token>) -> anyhow::Result<Agent> {
+    pub(super) fn new(url: &str, token: Option<Token>) -> anyhow::Result<Agent> {
         let text = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let base = Url::parse(&text).with_context(|| format!("--from-agent {url} is no address"))?;
         anyhow::ensure!(
@@ -118,8 +146,24 @@ impl Agent {
         Ok(Agent { client, base, token })
     }
 
-    /// Which node it is on, and which time to ask for.
-    async fn range(&self, duration: Duration, next: bool) -> anyhow::Result<(String, Extent)> {
+    /// One pod's profile.
+    pub(super) async fn take(&self, asked: &Asked<'_>, range: Extent) -> anyhow::Result<Taken> {
+        let found = asked.find(self, range).await?;
+        let bytes = self.get("download", range, &[("form", "pb.gz")], &found.filters()).await?;
+        let mut profile = decode(&bytes).with_context(|| format!("{} sent no profile", self.base))?;
+        label(&mut profile, &found.labels());
+        let title = format!("pod {}/{} on {}", found.namespace, found.name, found.node);
+        Ok(Taken { profile, title, seconds: (range.to - range.from) as f64 / 1000.0 })
+    }
+
+    /// Which node it is on, and which time to ask for: the coming time has passed then, or the user wants an end.
+    pub(super) async fn range(
+        &self,
+        duration: Duration,
+        next: bool,
+        is_stopped: impl Fn() -> bool,
+        say: &dyn Fn(String),
+    ) -> anyhow::Result<(String, Extent)> {
         let status = self.status().await?;
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         if !next {
@@ -134,21 +178,26 @@ impl Agent {
             return Ok((status.node, last(history, millis)));
         }
         let from = status.now;
-        let to = self.await_history(from, millis, duration).await?;
+        let to = self.await_history(from, duration, is_stopped, say).await?;
         Ok((status.node, Extent { from, to }))
     }
 
     /// Waits until the history has come to its end; Ctrl-C ends it where it is.
-    async fn await_history(&self, from: u64, millis: u64, duration: Duration) -> anyhow::Result<u64> {
-        let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
-        let progress = std::io::stderr().is_terminal().then(Progress::start);
+    async fn await_history(
+        &self,
+        from: u64,
+        duration: Duration,
+        is_stopped: impl Fn() -> bool,
+        say: &dyn Fn(String),
+    ) -> anyhow::Result<u64> {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let (began, wanted) = (Instant::now(), from.saturating_add(millis));
         let to = loop {
             let has = self.status().await?.history.map_or(from, |history| history.to.max(from));
             if has >= wanted {
                 break wanted;
             }
-            if stop.wanted() {
+            if is_stopped() {
                 break has;
             }
             anyhow::ensure!(
@@ -156,18 +205,9 @@ impl Agent {
                 "the agent's history ends {} s before what was asked for: it is late, or has stopped sampling",
                 (wanted - has).div_ceil(1000)
             );
-            if let Some(progress) = &progress {
-                progress.say(format!(
-                    "{:.1} s · the history has {:.1} s",
-                    began.elapsed().as_secs_f64(),
-                    (has - from) as f64 / 1e3
-                ));
-            }
+            say(format!("{:.1} s · the history has {:.1} s", began.elapsed().as_secs_f64(), (has - from) as f64 / 1e3));
             tokio::time::sleep(LOOK).await;
         };
-        if let Some(progress) = &progress {
-            progress.end();
-        }
         anyhow::ensure!(to > from, "nothing is in the history yet of the time since the start");
         Ok(to)
     }
@@ -255,11 +295,11 @@ fn last(history: Extent, millis: u64) -> Extent {
 }
 
 /// What is asked of an agent.
-struct Asked<'words> {
-    name: &'words str,
-    namespace: Option<&'words str>,
-    containers: &'words [String],
-    node: &'words str,
+pub(super) struct Asked<'words> {
+    pub(super) name: &'words str,
+    pub(super) namespace: Option<&'words str>,
+    pub(super) containers: &'words [String],
+    pub(super) node: &'words str,
 }
 
 /// What its history has of it.
@@ -268,7 +308,6 @@ struct Found {
     name: String,
     containers: Vec<String>,
     node: String,
-    range: Extent,
 }
 
 impl Asked<'_> {
@@ -276,7 +315,7 @@ impl Asked<'_> {
         let namespaces = agent.values("namespace", range, &[format!("pod={}", self.name)]).await?;
         let namespace = self.namespace_of(namespaces, range)?;
         let mut found =
-            Found { namespace, name: self.name.to_owned(), containers: Vec::new(), node: self.node.to_owned(), range };
+            Found { namespace, name: self.name.to_owned(), containers: Vec::new(), node: self.node.to_owned() };
         if !self.containers.is_empty() {
             let has = agent.values("container", range, &found.filters()).await?;
             found.containers = self.containers.iter().filter(|name| has.contains(name)).cloned().collect();
@@ -297,12 +336,12 @@ impl Asked<'_> {
         namespaces.sort_unstable();
         match &*namespaces {
             [one] => Ok(one.clone()),
-            [] => anyhow::bail!(
-                "the agent on node {} has no samples of the pod {} in these {:.0} s: it is not there, or used no CPU time",
-                self.node,
-                self.namespace.map_or_else(|| self.name.to_owned(), pod),
-                (range.to - range.from) as f64 / 1000.0
-            ),
+            [] => Err(NoSamples {
+                node: self.node.to_owned(),
+                pod: self.namespace.map_or_else(|| self.name.to_owned(), pod),
+                seconds: (range.to - range.from) as f64 / 1000.0,
+            }
+            .into()),
             several => Err(Refusal::Ambiguous {
                 name: self.name.to_owned(),
                 pods: several.iter().map(|namespace| pod(namespace)).collect(),

@@ -71,9 +71,9 @@ async fn a_pod_is_found_in_the_namespace_that_has_it() {
 #[tokio::test]
 async fn what_an_agent_refuses_is_said_in_its_words() {
     let (known, unknown) = (agent(true).await, agent(false).await);
-    let (node, range) = known.range(Duration::from_secs(10), false).await.unwrap();
+    let (node, range) = known.range(Duration::from_secs(10), false, || false, &|_| ()).await.unwrap();
     assert_eq!((node.as_str(), range), ("n1", Extent { from: 21_000, to: 31_000 }));
-    let error = unknown.range(Duration::from_secs(10), false).await.unwrap_err().to_string();
+    let error = unknown.range(Duration::from_secs(10), false, || false, &|_| ()).await.unwrap_err().to_string();
     assert!(error.ends_with("asks for a token: give --page-token-file"), "{error}");
     let error = known.get("download", RANGE, &[("form", "pb.gz")], &[]).await.unwrap_err().to_string();
     assert!(error.ends_with("answers: there are no samples"), "{error}");

@@ -21,6 +21,11 @@ impl Progress {
         self.0.set_message(text);
     }
 
+    /// A line that stays, above the one that changes.
+    pub(super) fn above(&self, line: &str) {
+        self.0.println(line);
+    }
+
     pub(super) fn end(&self) {
         self.0.finish_and_clear();
     }

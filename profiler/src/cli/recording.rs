@@ -10,9 +10,11 @@ use profiler_common::filter;
 
 use super::args::Sampling;
 use super::expense::Expense;
+use super::hand_over::HandOver;
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::engine::{Engine, Group, Interval, Options, Precedence, Recording, of_programs};
+use super::{counters, hand_over};
+use crate::engine::{Engine, Interval, Options, Precedence};
 use crate::naming::{Namer, unhurried};
 use crate::output;
 use crate::profile::Batch;
@@ -41,6 +43,8 @@ pub(super) struct Settings {
     pub(super) statistics: bool,
     /// How samples are labelled.
     pub(super) vocabulary: Vocabulary,
+    /// Whether progress and profile go to standard output as lines, and nothing into files.
+    pub(super) hand_over: bool,
 }
 
 /// A part of a recording that has files of its own.
@@ -100,6 +104,7 @@ pub(super) fn settings(words: &Sampling, mut options: Options) -> Settings {
         rows: words.top,
         statistics: words.statistics,
         vocabulary: Vocabulary::EVERFLAME,
+        hand_over: false,
     }
 }
 
@@ -128,7 +133,7 @@ pub(super) fn run(settings: &Settings, companion: &mut dyn Companion) -> anyhow:
     engine.start()?;
     companion.started(&mut engine)?;
     let Watched { broken, expense } = watch(&mut engine, settings, companion, &stop)?;
-    let statistics = settings.statistics.then(|| statistics(&mut engine));
+    let statistics = settings.statistics.then(|| counters::statistics(&mut engine));
     let programs = engine.program_counters().unwrap_or_default();
     let mut recording = engine.finish()?;
     let info = ProfileInfo {
@@ -141,6 +146,11 @@ pub(super) fn run(settings: &Settings, companion: &mut dyn Companion) -> anyhow:
     companion.finished(&mut recording.interval)?;
     let batch = &recording.interval.batch;
     let profile = encode_in(batch, &info, &settings.vocabulary)?;
+    if settings.hand_over {
+        hand_over::profile(&profile, &summary(batch, &info))?;
+        let code = companion.exit_code(&stop)?;
+        return Ok(if broken { ExitCode::FAILURE } else { code });
+    }
     // Whatever can be written is written, also when one place fails.
     let mut files = Files { failed: broken, written: Vec::new() };
     let parts = companion.parts(batch)?;
@@ -163,7 +173,7 @@ pub(super) fn run(settings: &Settings, companion: &mut dyn Companion) -> anyhow:
     if let Some(verdicts) = statistics {
         text += &verdicts;
         text += &expense.text();
-        text += &recording_statistics(&recording, programs, namer.statistics().named());
+        text += &counters::of_recording(&recording, programs, namer.statistics().named());
     }
     say(&settings.outputs, &text);
     let code = companion.exit_code(&stop)?;
@@ -205,7 +215,7 @@ pub(super) fn say(outputs: &[PathBuf], text: &str) {
 }
 
 /// `cpu.pb.gz` of a part: `cpu-PART.pb.gz`.
-fn beside(path: &Path, part: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, part: &str) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let lower = name.to_ascii_lowercase();
     let suffixes = output::OutputFormat::SUFFIXES.iter().map(|(suffix, _)| suffix);
@@ -249,6 +259,7 @@ fn watch(
     // A command runs already, and does not inherit it.
     let _precedence = Precedence::take();
     let progress = std::io::stderr().is_terminal().then(Progress::start);
+    let mut hand_over = settings.hand_over.then(|| HandOver::begin(settings.duration));
     let (mut broken, mut expense) = (false, Expense::begin());
     loop {
         let left = settings.duration.map(|duration| duration.saturating_sub(started.elapsed()));
@@ -260,6 +271,9 @@ fn watch(
             break;
         }
         expense.look(engine.samples());
+        if let Some(hand_over) = &mut hand_over {
+            hand_over.progress(started.elapsed(), engine.samples() as u64);
+        }
         if let Some(progress) = &progress {
             progress.say(format!(
                 "{:.1} s · {} CPUs · {} samples · {} processes · {} lost",
@@ -322,70 +336,11 @@ pub(super) fn raise_file_limit() -> Option<libc::rlimit> {
     Some(before)
 }
 
-fn statistics(engine: &mut Engine) -> String {
-    let mut text = String::from("\nverified instructions:");
-    for (name, count) in engine.verified_instructions() {
-        text += &match count {
-            Some(count) => format!(" {name} {count}"),
-            None => format!(" {name} unknown"),
-        };
-    }
-    text += "\n";
-    if let Ok(hits) = engine.hits_by_pid()
-        && !hits.is_empty()
-    {
-        let mut hits = hits;
-        hits.sort_unstable();
-        for (pid, count) in hits {
-            text += &format!("hits: pid {pid} {count}\n");
-        }
-    }
-    text
-}
-
-fn recording_statistics(
-    recording: &Recording,
-    programs: [u64; profiler_common::COUNTERS],
-    names: Vec<(&'static str, u64)>,
-) -> String {
-    let counters = &recording.counters;
-    let mut text = String::new();
-    if let Some((mean, median, p99)) = counters.cost() {
-        text += &format!("program time per sample: mean {mean} ns, median {median} ns, p99 {p99} ns\n");
-    }
-    if let Some(share) = counters.kernel_share() {
-        text += &format!("finished in the kernel: {:.2} %\n", share * 100.0);
-    }
-    if counters.kernel_walked_frames > 0 {
-        let share = counters.cache_hits as f64 / counters.kernel_walked_frames as f64;
-        text += &format!("rule cache: {:.1} % of {} frames\n", share * 100.0, counters.kernel_walked_frames);
-    }
-    let mut groups = vec![of_programs(&programs)];
-    groups.extend(recording.statistics());
-    groups.push(("names", names));
-    text + &counter_table(&groups)
-}
-
-/// A line for each part, with all of its counters: `tables: refused 0, escapes_refused 0, …`.
-fn counter_table(groups: &[Group]) -> String {
-    let line = |(part, counters): &Group| {
-        let counters: Vec<String> = counters.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        format!("{part}: {}\n", counters.join(", "))
-    };
-    groups.iter().map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{beside, counter_table};
-
-    #[test]
-    fn every_counter_is_on_its_parts_line() {
-        let groups = [("tables", vec![("refused", 1), ("grace_periods", 20)]), ("names", vec![("late", 0)])];
-        assert_eq!(counter_table(&groups), "tables: refused 1, grace_periods 20\nnames: late 0\n");
-    }
+    use super::beside;
 
     #[test]
     fn a_part_s_file_keeps_folder_and_suffix() {

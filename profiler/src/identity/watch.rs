@@ -54,6 +54,15 @@ pub fn client_of(config: Config) -> Result<Client, ClientError> {
     Client::try_from(config).map_err(ClientError::Client)
 }
 
+/// What caused an error in the end: the outer words of a client's are `client error (Connect)`.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
 /// This node's name in the cluster: as given, else the environment's `NODE_NAME` or `KUBERNETES_NODE_NAME` (what a DaemonSet
 /// fills from `spec.nodeName`), else the host's name as kubelet takes it: in lower case.
 pub fn node_name(given: Option<&str>, variable: impl Fn(&str) -> Option<String>, hostname: &str) -> Arc<str> {

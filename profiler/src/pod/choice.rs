@@ -47,7 +47,7 @@ pub struct Choice {
 pub fn choose(wanted: &Wanted, roster: &Roster, cgroups: &[PodCgroup]) -> Result<Choice, Refusal> {
     let running: HashSet<&str> = cgroups.iter().map(|cgroup| &*cgroup.pod_uid).collect();
     let pods = match &wanted.who {
-        Who::Uid(uid) => vec![by_uid(uid, roster, cgroups, &running)?],
+        Who::Uids(uids) => by_uids(uids, roster, cgroups, &running)?,
         Who::Named { namespace, name } => {
             vec![by_name(namespace.as_deref(), name, roster, cgroups, &running)?]
         }
@@ -77,6 +77,27 @@ pub fn choose(wanted: &Wanted, roster: &Roster, cgroups: &[PodCgroup]) -> Result
         return Err(Refusal::TooManyCgroups(kept.len()));
     }
     Ok(Choice { pods, cgroups: kept, is_told: roster.is_told })
+}
+
+/// Those that run here: of several, some may have ended since they were listed. An error where none does.
+fn by_uids(
+    uids: &[String],
+    roster: &Roster,
+    cgroups: &[PodCgroup],
+    running: &HashSet<&str>,
+) -> Result<Vec<ChosenPod>, Refusal> {
+    let (mut chosen, mut refusal) = (Vec::<ChosenPod>::new(), None);
+    for uid in uids {
+        match by_uid(uid, roster, cgroups, running) {
+            Ok(pod) if chosen.contains(&pod) => {}
+            Ok(pod) => chosen.push(pod),
+            Err(why) => refusal = refusal.or(Some(why)),
+        }
+    }
+    match refusal {
+        Some(why) if chosen.is_empty() => Err(why),
+        _ => Ok(chosen),
+    }
 }
 
 fn by_uid(uid: &str, roster: &Roster, cgroups: &[PodCgroup], running: &HashSet<&str>) -> Result<ChosenPod, Refusal> {

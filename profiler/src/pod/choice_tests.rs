@@ -100,6 +100,18 @@ fn pods_are_chosen_by_name_uid_and_labels() {
 }
 
 #[test]
+fn of_several_uids_those_that_run_here_are_chosen() {
+    for (uids, expected) in [
+        (&[WEB, DATA_WEB][..], Ok((vec!["shop/web-1".to_owned(), "data/web-1".to_owned()], vec![1, 2, 3, 4, 5]))),
+        (&[FAR, STRANGER, STRANGER], Ok((vec![STRANGER.to_owned()], vec![8, 9]))),
+        (&[JOB, FAR], Err("pod shop/job-7 has ended (it is Succeeded)".to_owned())),
+    ] {
+        let uids: Vec<String> = uids.iter().map(|uid| (*uid).to_owned()).collect();
+        assert_eq!(outcome(&Wanted::of_uids(&uids, &[]).unwrap(), &roster()), expected, "{uids:?}");
+    }
+}
+
+#[test]
 fn without_anybody_who_knows_names_a_uid_is_enough_and_a_name_is_not() {
     assert_eq!(outcome(&wanted(WEB, &[]), &nobody()), Ok((vec![WEB.to_owned()], vec![1, 2, 3])));
     assert_eq!(outcome(&wanted(WEB, &[&id('b')[..20]]), &nobody()), Ok((vec![WEB.to_owned()], vec![3])));

@@ -84,7 +84,7 @@ impl Followed {
 
     /// Whether a pod that comes later may be one that is meant.
     pub fn awaits_pods(&self) -> bool {
-        self.choice.is_told && !matches!(self.wanted.who, Who::Uid(_))
+        self.choice.is_told && !matches!(self.wanted.who, Who::Uids(_))
     }
 
     /// Whether one of the chosen pods still has a cgroup among these.
@@ -120,7 +120,7 @@ impl Followed {
             return false;
         }
         match &self.wanted.who {
-            Who::Uid(_) => false,
+            Who::Uids(_) => false,
             // Of the name alone, which pod was meant was clear at the start.
             Who::Named { name, .. } => {
                 *identity.pod == **name && self.choice.pods.iter().any(|chosen| chosen.namespace == identity.namespace)

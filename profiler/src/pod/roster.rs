@@ -14,6 +14,7 @@ use super::tree::{self, PodCgroup};
 use super::wanted::{Wanted, Who};
 use crate::identity::pod_object::{self, PodObject};
 use crate::identity::pods::{MAX_PODS, PodReport};
+use crate::identity::watch::innermost;
 use crate::identity::{ApiServer, RuntimeSocket, Sockets, cri, watch};
 
 /// How long the API server may take for one list.
@@ -180,15 +181,6 @@ async fn list(pods: &Api<PodObject>, fields: &str, label_keys: &[Arc<str>]) -> R
         Some(KnownPod { report: pod_object::report(object, label_keys)?, node, phase })
     };
     Ok(found.items.iter().take(MAX_PODS).filter_map(known).collect())
-}
-
-/// What caused an error in the end: the outer words of a client's are `client error (Connect)`.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
 }
 
 fn shown(text: &str) -> String {

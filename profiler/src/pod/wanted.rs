@@ -11,8 +11,8 @@ const MIN_ID_DIGITS: usize = 12;
 /// Which pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// The one with this uid, or, of a static pod, this hash.
-    Uid(String),
+    /// Those with these uids, or, of static pods, these hashes; at least one.
+    Uids(Vec<String>),
     /// The one of this name.
     Named {
         /// Its namespace, if it was given.
@@ -57,12 +57,28 @@ pub enum WordsError {
     /// Neither pod nor selector.
     #[error("name a pod, or give a selector with -l")]
     Nothing,
+    /// Several words, of which one is no uid.
+    #[error("{0:?} is no pod's uid: several pods are given by their uids, or by a selector with -l")]
+    NoUid(String),
     /// Not a selector.
     #[error(transparent)]
     Selector(#[from] LabelSelectorError),
 }
 
 impl Wanted {
+    /// Reads several uids.
+    ///
+    /// # Errors
+    /// [`WordsError::NoUid`].
+    pub fn of_uids(words: &[String], containers: &[String]) -> Result<Wanted, WordsError> {
+        let uid = |word: &String| {
+            let lower = word.to_ascii_lowercase();
+            if is_pod_uid(&lower) { Ok(lower) } else { Err(WordsError::NoUid(word.chars().take(MAX_NAME).collect())) }
+        };
+        let who = Who::Uids(words.iter().map(uid).collect::<Result<_, _>>()?);
+        Ok(Wanted { who, containers: containers.to_vec() })
+    }
+
     /// Reads `[NAMESPACE/]POD` or a uid, or a selector.
     ///
     /// # Errors
@@ -119,7 +135,7 @@ fn of_pod(pod: &str, namespace: Option<String>) -> Result<Who, WordsError> {
     }
     let lower = pod.to_ascii_lowercase();
     if is_pod_uid(&lower) {
-        return Ok(Who::Uid(lower));
+        return Ok(Who::Uids(vec![lower]));
     }
     Ok(Who::Named { namespace, name: name(pod)? })
 }
@@ -151,10 +167,10 @@ mod tests {
             ("shop/web-1", None, named(Some("shop"), "web-1")),
             ("shop/web-1", Some("shop"), named(Some("shop"), "web-1")),
             ("pod/web-1", None, named(None, "web-1")),
-            (UID, None, Who::Uid(UID.into())),
-            (UID, Some("shop"), Who::Uid(UID.into())),
-            (&UID.to_uppercase(), None, Who::Uid(UID.into())),
-            (HASH, None, Who::Uid(HASH.into())),
+            (UID, None, Who::Uids(vec![UID.into()])),
+            (UID, Some("shop"), Who::Uids(vec![UID.into()])),
+            (&UID.to_uppercase(), None, Who::Uids(vec![UID.into()])),
+            (HASH, None, Who::Uids(vec![HASH.into()])),
             // In a namespace it can only be a name.
             (&format!("shop/{UID}"), None, named(Some("shop"), UID)),
         ] {
@@ -162,6 +178,15 @@ mod tests {
         }
         let selected = Wanted::parse(None, Some("shop"), Some("app=web,!canary"), &[]).unwrap();
         assert_eq!(selected.label_keys(), ["app", "canary"]);
+    }
+
+    #[test]
+    fn several_words_are_uids() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let wanted = Wanted::of_uids(&words(&[&UID.to_uppercase(), HASH]), &[]);
+        assert_eq!(wanted.map(|wanted| wanted.who), Ok(Who::Uids(words(&[UID, HASH]))));
+        let refused = Wanted::of_uids(&words(&[UID, "shop/web-1"]), &[]);
+        assert_eq!(refused, Err(WordsError::NoUid("shop/web-1".into())));
     }
 
     #[test]
@@ -196,7 +221,7 @@ mod tests {
             (&["8be92808767a"], "app", false),
         ] {
             let containers: Vec<String> = containers.iter().map(|name| (*name).to_owned()).collect();
-            let wanted = Wanted { who: Who::Uid(UID.into()), containers };
+            let wanted = Wanted { who: Who::Uids(vec![UID.into()]), containers };
             assert_eq!(wanted.wants_container(name, id), expected, "{:?} {name}", wanted.containers);
         }
     }

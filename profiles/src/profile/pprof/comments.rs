@@ -65,3 +65,89 @@ pub fn comment_pairs<'text>(comments: &'text [String], name: &str) -> Option<Vec
     let line = comments.iter().find_map(|comment| comment.strip_prefix(name)?.strip_prefix(": "))?;
     line.split(' ').map(|pair| pair.split_once('=')).collect()
 }
+
+/// Which values of ours are added up over machines; of the others those that differ are listed.
+const SUMMED: [(&str, &[&str]); 3] = [("ledger", &[]), ("ends", &[]), ("sampling", &["cpus"])];
+
+/// The comments of several profiles as those of one: ours with sums, others as they are, each once.
+pub(super) fn joined(profiles: &[Vec<String>]) -> Vec<String> {
+    let mut made: Vec<String> = Vec::new();
+    for comment in profiles.iter().flatten() {
+        let name = comment.split_once(": ").map(|(name, _)| name);
+        let all: Option<Vec<_>> =
+            name.map(|name| profiles.iter().filter_map(|comments| comment_pairs(comments, name)).collect());
+        let text = match (name, all.as_deref()) {
+            // Only what each profile has, once, and in our form.
+            (Some(name), Some(all)) if is_ours(name) && !all.is_empty() => {
+                format!("{name}: {}", pairs_of_all(name, all).join(" "))
+            }
+            _ => comment.clone(),
+        };
+        if !made.contains(&text) {
+            made.push(text);
+        }
+    }
+    made
+}
+
+fn is_ours(name: &str) -> bool {
+    matches!(name, "everflame" | "sampling" | "kernel" | "ledger" | "ends")
+}
+
+fn pairs_of_all(name: &str, all: &[Vec<(&str, &str)>]) -> Vec<String> {
+    let summed = SUMMED.iter().find(|(known, _)| *known == name).map(|(_, keys)| *keys);
+    let mut keys: Vec<&str> = Vec::new();
+    for (key, _) in all.iter().flatten() {
+        if !keys.contains(key) {
+            keys.push(key);
+        }
+    }
+    let pair = |key: &str| {
+        let mut values: Vec<&str> =
+            all.iter().flatten().filter(|(other, _)| *other == key).map(|(_, value)| *value).collect();
+        let is_summed = summed.is_some_and(|keys| keys.is_empty() || keys.contains(&key));
+        let numbers: Option<Vec<u64>> = values.iter().map(|value| value.parse().ok()).collect();
+        match numbers.filter(|_| is_summed) {
+            Some(numbers) => format!("{key}={}", numbers.into_iter().fold(0, u64::saturating_add)),
+            None => {
+                values.sort_unstable();
+                values.dedup();
+                format!("{key}={}", values.join(","))
+            }
+        }
+    };
+    keys.into_iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn what_several_machines_say_is_added_up_or_listed() {
+        let of = |hz: u32, kernel: &str, ends: &str| -> Vec<String> {
+            [
+                "everflame: version=0.1.0".to_owned(),
+                format!("sampling: hz={hz} period_ns=10 cpus=4"),
+                format!("kernel: release={kernel}"),
+                "ledger: due=10 recorded=8 dropped.ring_full=1".to_owned(),
+                format!("ends: {ends}"),
+                "made by hand".to_owned(),
+            ]
+            .into()
+        };
+        assert_eq!(
+            joined(&[of(99, "6.1.0", "complete=8"), of(99, "5.10.0", "bad_read=1 complete=7")]),
+            [
+                "everflame: version=0.1.0",
+                "sampling: hz=99 period_ns=10 cpus=8",
+                "kernel: release=5.10.0,6.1.0",
+                "ledger: due=20 recorded=16 dropped.ring_full=2",
+                "ends: complete=15 bad_read=1",
+                "made by hand",
+            ]
+        );
+        assert_eq!(joined(&[vec!["ledger: broken".to_owned()]]), ["ledger: broken"]);
+        assert_eq!(joined(&[]), [""; 0]);
+    }
+}

@@ -1,4 +1,4 @@
-//! A profile that is too large for its receiver, as two: each with half of the samples and only what these refer to.
+//! A part of a profile: some of its samples and only what these refer to. One that is too large for its receiver becomes two.
 
 use hashbrown::HashMap;
 
@@ -14,7 +14,8 @@ pub fn halves(profile: &Profile) -> Option<[Profile; 2]> {
     Some([part(profile, first), part(profile, second)])
 }
 
-fn part(whole: &Profile, samples: &[Sample]) -> Profile {
+/// A profile of these samples of another one, with only what they refer to.
+pub fn part(whole: &Profile, samples: &[Sample]) -> Profile {
     let mut needed = Needed::of(whole, samples);
     let mut texts = Texts { whole, ids: HashMap::new(), all: Vec::new() };
     texts.id(0);

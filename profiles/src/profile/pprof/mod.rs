@@ -7,6 +7,7 @@ mod comments;
 mod encode;
 mod file;
 mod halves;
+mod join;
 mod labels;
 mod tables;
 
@@ -15,6 +16,7 @@ pub use encode::{EncodeError, encode, encode_in, encode_sums};
 pub use file::{
     DecodeError, MAX_COMPRESSED_BYTES, MAX_MESSAGES, MAX_UNCOMPRESSED_BYTES, decode, to_gzip, to_gzip_quickly, to_raw,
 };
-pub use halves::halves;
+pub use halves::{halves, part};
+pub use join::{JoinError, join};
 pub use labels::{MAX_OWNER_BYTES, OwnerKeys, Vocabulary, label, provenance_text};
 pub use tables::TRUNCATED;

@@ -1,0 +1,323 @@
+//! `everflame kubectl`: pods of a cluster from anywhere. Out of a resident agent's history where there is one with a page, else by a Job
+//! for each node; either way one profile, or one for each pod.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use futures_util::future::join_all;
+use pprof_proto::Profile;
+
+use super::kubectl_args::Kubectl;
+use super::kubectl_display::Display;
+use super::pod_history::{Agent, Asked, NoSamples, Taken, samples};
+use super::recording::{self, Files, beside};
+use super::stop::Stop;
+use crate::kubectl::manifest::{OneShot, Settings};
+use crate::kubectl::one_shot::{self, HandedOver};
+use crate::kubectl::resident::{Bridge, resident};
+use crate::kubectl::{Cluster, NodePods, Refusal, Target, owners, target, yaml};
+use crate::output;
+use crate::pod::{Wanted, Who};
+use crate::profile::pprof::{decode, join};
+use crate::report::thousands;
+use crate::report::top::{TopOptions, render};
+use crate::serve::Token;
+
+/// What agents and one-shots sample with if nothing is said.
+const DEFAULT_FREQUENCY: u32 = 99;
+
+pub(super) fn run(words: &Kubectl) -> anyhow::Result<ExitCode> {
+    let wanted = Wanted::parse(words.pod.as_deref(), words.namespace.as_deref(), words.selector.as_deref(), &[])?;
+    if let Some(namespace) = &words.one_shot.in_namespace {
+        Wanted::parse(Some("x"), Some(namespace), None, &[]).context("--in-namespace")?;
+    }
+    let outputs = if words.output.is_empty() {
+        vec![PathBuf::from("cpu.pb.gz"), PathBuf::from("cpu.html")]
+    } else {
+        words.output.clone()
+    };
+    anyhow::ensure!(
+        words.split.is_none() || !outputs.iter().any(|path| path == Path::new(output::STANDARD)),
+        "--split writes several files, and standard output is one: name a file with -o"
+    );
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("everflame-net")
+        .enable_all()
+        .build()
+        .context("cannot start the network threads")?;
+    if words.one_shot.print_manifest {
+        let found = tokio.block_on(found(words, &wanted))?;
+        return Ok(super::print(manifests(words, &found)?.as_bytes()));
+    }
+    for path in &outputs {
+        output::prepare(path)?;
+    }
+    let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
+    let (found, mut results) = tokio.block_on(async {
+        let found = found(words, &wanted).await?;
+        let results = profiles(words, &found, &stop).await;
+        anyhow::Ok((found, results))
+    })?;
+    let failed: Vec<anyhow::Error> = std::mem::take(&mut results.failed);
+    if results.profiles.is_empty() {
+        let mut failed = failed.into_iter();
+        let last = failed.next_back();
+        failed.for_each(|error| eprintln!("everflame: {}", super::sentence(&error)));
+        return Err(last.unwrap_or_else(|| anyhow::anyhow!("nothing of these pods was sampled")));
+    }
+    let is_whole = failed.is_empty();
+    failed.iter().for_each(|error| eprintln!("everflame: {}", super::sentence(error)));
+    let written = write(words, &outputs, &results, &title(&found.nodes))?;
+    Ok(if written && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What was found in the cluster.
+struct Found {
+    /// `None` where nothing had to be asked.
+    cluster: Option<Cluster>,
+    nodes: Vec<NodePods>,
+    /// The pods' namespace.
+    namespace: String,
+}
+
+async fn found(words: &Kubectl, wanted: &Wanted) -> anyhow::Result<Found> {
+    let cluster_words = &words.cluster;
+    let connect = || Cluster::connect(cluster_words.kubeconfig.as_deref(), cluster_words.context.as_deref());
+    let namespace_of = |cluster: &Cluster, given: Option<&str>| given.unwrap_or(cluster.namespace()).to_owned();
+    let (cluster, namespace, nodes) = match &wanted.who {
+        Who::Uids(uids) => {
+            let Some(node) = &words.one_shot.node else {
+                anyhow::bail!("a uid does not say where the pod is: give its name, or --node as well")
+            };
+            anyhow::ensure!(words.container.is_empty(), "containers are known by the pod's name, not by its uid");
+            let cluster = if words.one_shot.print_manifest { None } else { Some(connect().await?) };
+            let here = cluster.as_ref().map_or("default", Cluster::namespace);
+            let namespace = words.namespace.as_deref().unwrap_or(here).to_owned();
+            let of_uid = |uid: &String| Target {
+                namespace: String::new(),
+                name: String::new(),
+                cgroup_uid: uid.clone(),
+                containers: Vec::new(),
+            };
+            (cluster, namespace, vec![NodePods { node: node.clone(), pods: uids.iter().map(of_uid).collect() }])
+        }
+        Who::Named { namespace, name } => {
+            let cluster = connect().await?;
+            let namespace = namespace_of(&cluster, namespace.as_deref());
+            let Some(pod) = cluster.pod(&namespace, name).await? else {
+                return Err(Refusal::NoSuchPod { namespace, name: name.clone() }.into());
+            };
+            (Some(cluster), namespace, vec![target::named(&pod)?])
+        }
+        Who::Selected { namespace, text, .. } => {
+            let cluster = connect().await?;
+            let namespace = namespace_of(&cluster, namespace.as_deref());
+            let selected = target::selected(&cluster.pods(&namespace, text).await?, &namespace, text)?;
+            for refusal in &selected.refused {
+                eprintln!("everflame: left out: {refusal}");
+            }
+            (Some(cluster), namespace, selected.nodes)
+        }
+    };
+    Ok(Found { cluster, nodes, namespace })
+}
+
+fn settings(words: &Kubectl, namespace: &str) -> Settings {
+    let of_code = [(words.user_only, "--user-only"), (words.kernel_only, "--kernel-only")];
+    Settings {
+        namespace: words.one_shot.in_namespace.clone().unwrap_or_else(|| namespace.to_owned()),
+        image: words.one_shot.image.clone(),
+        tolerations: words.one_shot.toleration.clone(),
+        service_account: words.one_shot.service_account.clone(),
+        duration: words.duration,
+        frequency: words.frequency.unwrap_or(DEFAULT_FREQUENCY),
+        words: of_code.into_iter().filter(|(given, _)| *given).map(|(_, word)| word.to_owned()).collect(),
+    }
+}
+
+fn one_shot(words: &Kubectl, group: &NodePods) -> Result<OneShot, Refusal> {
+    Ok(OneShot {
+        // Chosen here, so that it can be deleted whatever becomes of the answer.
+        name: format!("everflame-{:010x}", rand::random::<u64>() >> 24),
+        node: group.node.clone(),
+        uids: group.pods.iter().map(|pod| pod.cgroup_uid.clone()).collect(),
+        containers: target::container_ids(&group.pods, &words.container)?,
+    })
+}
+
+fn manifests(words: &Kubectl, found: &Found) -> anyhow::Result<String> {
+    let settings = settings(words, &found.namespace);
+    let mut documents = Vec::new();
+    for group in &found.nodes {
+        documents.push(yaml::document(&one_shot(words, group)?.job(&settings)));
+    }
+    Ok(documents.join("---\n"))
+}
+
+/// What came of all nodes.
+#[derive(Default)]
+struct Results {
+    profiles: Vec<Profile>,
+    /// A line for each node or pod.
+    lines: Vec<String>,
+    failed: Vec<anyhow::Error>,
+}
+
+async fn profiles(words: &Kubectl, found: &Found, stop: &Stop) -> Results {
+    let Some(cluster) = &found.cluster else { return Results::default() };
+    let display = Display::new(stop.clone(), &found.nodes);
+    let settings = settings(words, &found.namespace);
+    let of_node = |group| of_node(words, cluster, &settings, group, &display);
+    let all = join_all(found.nodes.iter().map(of_node)).await;
+    display.end();
+    let mut results = Results::default();
+    for result in all {
+        match result {
+            Ok(mut one) => {
+                results.profiles.append(&mut one.profiles);
+                results.lines.append(&mut one.lines);
+                results.failed.append(&mut one.failed);
+            }
+            Err(error) => results.failed.push(error),
+        }
+    }
+    results
+}
+
+async fn of_node(
+    words: &Kubectl,
+    cluster: &Cluster,
+    settings: &Settings,
+    group: &NodePods,
+    display: &Display,
+) -> anyhow::Result<Results> {
+    let may_ask_agent = !words.one_shot.one_shot
+        && words.frequency.is_none()
+        && !words.user_only
+        && !words.kernel_only
+        && words.one_shot.node.is_none();
+    if may_ask_agent {
+        match from_agent(words, cluster, group, display).await {
+            Ok(Some(results)) => return Ok(results),
+            Ok(None) => {}
+            Err(error) => {
+                let why = super::sentence(&error);
+                display.note(&format!("{why}; starting a pod of our own on node {}", group.node));
+            }
+        }
+        if display.is_stopped() {
+            anyhow::bail!("ended before anything was sampled on node {}", group.node);
+        }
+    }
+    // Not everybody may read nodes, and a Job says later what is in its way.
+    if let Ok(Some(node)) = cluster.node(&group.node).await {
+        target::refuse_node(&node)?;
+    }
+    let one_shot = one_shot(words, group)?;
+    match cluster.would_take(&settings.namespace, &one_shot.pod(settings)).await {
+        // Who may make Jobs need not be allowed to make pods.
+        Ok(()) => {}
+        Err(refusal) if refusal.is_rbac() => {}
+        Err(refusal) => return Err(refusal.into()),
+    }
+    let host = display.of_node(&group.node, &one_shot.name, &settings.namespace);
+    let handed_over = one_shot::run(cluster, settings, &one_shot, words.one_shot.keep, &host).await?;
+    if words.one_shot.keep {
+        display.note(&format!("the Job {} in the namespace {} is kept", one_shot.name, settings.namespace));
+    }
+    let pods = with_restarts(cluster, &group.pods).await;
+    read(&handed_over, &group.node, &pods)
+}
+
+/// The same pods with the containers that they have by now: of one that was restarted the new ids are to be known as well.
+async fn with_restarts(cluster: &Cluster, pods: &[Target]) -> Vec<Target> {
+    let again = pods.iter().map(|pod| async {
+        let mut pod = pod.clone();
+        if !pod.name.is_empty()
+            && let Ok(Some(object)) = cluster.pod(&pod.namespace, &pod.name).await
+            && let Some(now) = Target::of(&object).filter(|now| now.cgroup_uid == pod.cgroup_uid)
+        {
+            pod.containers.extend(now.containers);
+        }
+        pod
+    });
+    join_all(again).await
+}
+
+fn read(handed_over: &HandedOver, node: &str, pods: &[Target]) -> anyhow::Result<Results> {
+    let mut profile = decode(&handed_over.bytes).with_context(|| format!("node {node} handed no profile over"))?;
+    owners::label(&mut profile, pods);
+    let named = |text: &String| pods.iter().fold(text.clone(), |text, pod| text.replace(&pod.cgroup_uid, &pod.shown()));
+    let is_news = |text: &&String| !text.starts_with("profiling ");
+    let mut lines: Vec<String> =
+        handed_over.notes.iter().filter(is_news).map(|text| format!("{node}: {}", named(text))).collect();
+    lines.push(format!("{node}: {}", handed_over.summary));
+    Ok(Results { profiles: vec![profile], lines, failed: Vec::new() })
+}
+
+/// `None` where no agent with a page runs.
+async fn from_agent(
+    words: &Kubectl,
+    cluster: &Cluster,
+    group: &NodePods,
+    display: &Display,
+) -> anyhow::Result<Option<Results>> {
+    let Some(resident) = resident(&cluster.agents(&group.node).await?) else { return Ok(None) };
+    let bridge = Bridge::to(cluster, &resident).await?;
+    let token = words.cluster.page_token_file.as_deref().map(Token::read).transpose()?;
+    let agent = Agent::new(&format!("http://{}", bridge.address), token)?;
+    let say = |text: String| display.say(&group.node, text);
+    let (node, range) = agent.range(words.duration, true, || display.is_stopped(), &say).await?;
+    let mut results = Results::default();
+    for pod in &group.pods {
+        let asked =
+            Asked { name: &pod.name, namespace: Some(&pod.namespace), containers: &words.container, node: &node };
+        match agent.take(&asked, range).await {
+            Ok(Taken { profile, title, seconds }) => {
+                let count = thousands(u64::try_from(samples(&profile)).unwrap_or(0));
+                results.lines.push(format!("{seconds:.1} s of the history of {title}: {count} samples"));
+                results.profiles.push(profile);
+            }
+            // One that had nothing to do is no reason to ask all others again.
+            Err(error) if error.is::<NoSamples>() => results.lines.push(error.to_string()),
+            Err(error) => results.failed.push(error),
+        }
+    }
+    Ok(Some(results))
+}
+
+/// Whether everything could be written.
+fn write(words: &Kubectl, outputs: &[PathBuf], results: &Results, title: &str) -> anyhow::Result<bool> {
+    let whole = join(&results.profiles)?;
+    let mut files = Files::default();
+    if words.split.is_some() {
+        for part in owners::split(&whole) {
+            for path in outputs {
+                files.write(&part.profile, &beside(path, &part.name), &part.title);
+            }
+        }
+    } else {
+        for path in outputs {
+            files.write(&whole, path, title);
+        }
+    }
+    let mut text = files.text();
+    for line in &results.lines {
+        text += &format!("{line}\n");
+    }
+    text += &render(&whole, &TopOptions { rows: words.top, ..TopOptions::default() })?;
+    recording::say(outputs, &text);
+    Ok(!files.failed)
+}
+
+/// What a page of the profile calls itself.
+fn title(nodes: &[NodePods]) -> String {
+    let pods: Vec<&Target> = nodes.iter().flat_map(|group| &group.pods).collect();
+    match (&*pods, nodes) {
+        ([one], [group]) => format!("pod {} on {}", one.shown(), group.node),
+        (several, [group]) => format!("{} pods on {}", several.len(), group.node),
+        (several, _) => format!("{} pods on {} nodes", several.len(), nodes.len()),
+    }
+}

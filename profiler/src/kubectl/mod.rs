@@ -1,0 +1,23 @@
+//! `everflame kubectl`: pods of a cluster, profiled from wherever the API server can be reached.
+//!
+//! Which pods and nodes are meant ([`target`]), what is started for them ([`manifest`]), how far that is ([`stage`]), how its result
+//! comes back ([`parcel`]), whose samples are ([`owners`]) and what stopped it ([`refusal`]) is decided free of I/O. [`cluster`] asks
+//! the API server, [`one_shot`] sees a Job through, [`resident`] finds an agent that is there already and bridges to its page.
+//!
+//! Constraint: whatever is started goes away by itself, also when nobody is left who would delete it.
+
+pub mod cluster;
+pub mod manifest;
+pub mod objects;
+pub mod one_shot;
+pub mod owners;
+pub mod parcel;
+pub mod refusal;
+pub mod resident;
+pub mod stage;
+pub mod target;
+pub mod yaml;
+
+pub use cluster::{Cluster, ClusterError};
+pub use refusal::Refusal;
+pub use target::{NodePods, Target};
