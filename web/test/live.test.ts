@@ -19,7 +19,7 @@ test("a state comes back from its address as it was", () => {
     state({ baseline: { time: "previous", where: [] } }),
     state({ baseline: { time: { earlier: DAY }, where: [{ label: "pod", operator: "=", value: "x" }] }, measure: "share" }),
     state({ baseline: { time: { from: 3, to: 4 }, where: [] } }),
-    state({ view: { picture: "callers", search: "^a|b c", regex: true, zoom: "0123456789abcdef", focus: "fedcba9876543210", grouping: "thread", list: "pod" } }),
+    state({ view: { picture: "callers", search: "^a|b c", regex: true, zoom: "0123456789abcdef", focus: "fedcba98765432100123456789ab", grouping: "thread", list: "pod" } }),
   ];
   for (const each of states) assert.deepEqual(parseState(`#${formatState(each)}`), each);
   assert.equal(formatState(FIRST_LIVE_STATE), "last=300000");

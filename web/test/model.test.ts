@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { buildTree, makeDirectory, NOBODY, type Choice } from "../src/model/build.ts";
+import { compare } from "../src/model/compare.ts";
 import { mergeCallees, mergeCallers, mergeInverted } from "../src/model/merge.ts";
+import { functionKey, functionOfKey } from "../src/model/paths.ts";
 import { coveredTotal, makeMatcher, matchFrames, matchFunctions } from "../src/model/search.ts";
 import { functionTotals, hotLines } from "../src/model/totals.ts";
 import { pathTo } from "../src/model/tree.ts";
@@ -200,4 +202,31 @@ test("a profile without samples is a tree with nothing but a root", () => {
     assert.deepEqual(functionTotals(profile, tree).total.length, 0);
     assert.equal(mergeInverted(tree, 4).count, 1);
   }
+});
+
+test("a function is found again by its key, whatever else has its name", () => {
+  // Rows name functions by name, so none is here: only the table of functions counts.
+  const of = (...functions: { name: string; file?: string; line?: number; mapping?: string; kind?: string }[]) => makeProfile({ functions, owners: [], rows: [] });
+  const all = of(
+    { name: "main", mapping: "one" },
+    { name: "main", mapping: "two" },
+    { name: "main", mapping: "one", kind: "go" },
+    { name: "main", file: "src/main.rs", line: 3, mapping: "one" },
+    { name: "main", file: "src/main.rs", line: 9, mapping: "one" },
+    { name: "main", file: "src/main.rs", line: 3, mapping: "two" },
+  );
+  for (let index = 0; index < all.functions.count; index++) {
+    const key = functionKey(all, index);
+    for (const before of [-1, index, 0, 99]) assert.equal(functionOfKey(all, key, before), index, `${index} before ${before}`);
+  }
+  assert.equal(functionOfKey(all, "", 2), -1);
+  // Another build: the line has changed. Another program: not the one that was chosen.
+  const chosen = functionKey(all, 3);
+  const rebuilt = of({ name: "main", mapping: "one" }, { name: "main", file: "src/main.rs", line: 5, mapping: "one" });
+  const other = of({ name: "main", file: "src/main.rs", line: 3, mapping: "two" });
+  assert.equal(functionOfKey(rebuilt, chosen, 0), 1);
+  assert.equal(functionOfKey(other, chosen, 0), -1);
+  // Compared, both are one.
+  const both = compare({ profile: other, duration: 1 }, { profile: rebuilt, duration: 1 }, "rate");
+  assert.equal(both.functions.mapping[functionOfKey(both, chosen, -1)], both.strings.indexOf("two"));
 });

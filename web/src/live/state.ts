@@ -5,6 +5,7 @@
  */
 import type { Grouping } from "../model/build.ts";
 import type { Measure } from "../model/compare.ts";
+import { FUNCTION_KEY_DIGITS } from "../model/paths.ts";
 import { FIRST_STATE, type Picture, type ViewState } from "../view/profile_view.ts";
 
 /** From (included) to (not included), in ms since 1970. */
@@ -144,7 +145,7 @@ export function parseState(hash: string): LiveState {
       search: text("search"),
       regex: words.get("regex") === "1",
       zoom: text("zoom").slice(0, 16),
-      focus: text("function").slice(0, 16),
+      focus: text("function").slice(0, FUNCTION_KEY_DIGITS),
       grouping: oneOf<Grouping>("group", ["none", "process", "thread"], FIRST_STATE.grouping),
       list: name("list", FIRST_STATE.list),
     },

@@ -1,9 +1,21 @@
 /**
- * Short keys for places in a tree, which survive another profile of the same programs: they are made of names, not of indices.
+ * Short keys for functions and for places in a tree, which survive another profile of the same programs: they are made of names,
+ * not of indices.
  *
- * An address holds them, so that a view can be sent; and a page that refreshes finds its zoom again.
+ * An address holds them, so that a view can be sent; and a page that refreshes finds its zoom and its function again.
  */
+import type { Profile } from "../data/format.ts";
 import type { ViewTree } from "./tree.ts";
+
+/**
+ * A function's key: digits of name, kind and source file, by which a comparison tells functions apart; then of the executable, then
+ * of the line, which another build changes.
+ */
+const COMPARED_DIGITS = 16;
+const EXECUTABLE_DIGITS = 8;
+const LINE_DIGITS = 4;
+/** Digits of a whole key of a function. */
+export const FUNCTION_KEY_DIGITS = COMPARED_DIGITS + EXECUTABLE_DIGITS + LINE_DIGITS;
 
 /** Two times 32 bits of a text: FNV-1a over UTF-16 units, with two starts. */
 export function hashText(text: string): [number, number] {
@@ -55,4 +67,32 @@ export function nodeOfPath(tree: ViewTree, key: string, nameOf: (frame: number) 
     if (first[node] === wanted[0] && second[node] === wanted[1]) return node;
   }
   return 0;
+}
+
+/** The key of a function. `main` of two programs has two keys, as has what differs in nothing but the line. */
+export function functionKey(profile: Profile, functionIndex: number): string {
+  const { functions, strings, kinds } = profile;
+  const text = (column: Uint32Array) => strings[column[functionIndex]];
+  const executable = text(functions.mapping);
+  const compared = [text(functions.name), kinds[functions.kind[functionIndex]], text(functions.file) || `\0${executable}`].join("\0");
+  const digits = (of: string, count: number) => hashKey(hashText(of)).slice(0, count);
+  return digits(compared, COMPARED_DIGITS) + digits(executable, EXECUTABLE_DIGITS) + digits(String(functions.line[functionIndex]), LINE_DIGITS);
+}
+
+/**
+ * The function with a key, or else the first on another line; in a comparison the first of another executable as well. -1 if there is
+ * none. `before` is asked first: it mostly is the one, and then no other is looked at.
+ */
+export function functionOfKey(profile: Profile, key: string, before: number): number {
+  if (key === "") return -1;
+  const { count } = profile.functions;
+  if (before >= 0 && before < count && functionKey(profile, before) === key) return before;
+  const digits = COMPARED_DIGITS + (profile.comparison ? 0 : EXECUTABLE_DIGITS);
+  let near = -1;
+  for (let index = 0; index < count; index++) {
+    const found = functionKey(profile, index);
+    if (found === key) return index;
+    if (near < 0 && found.slice(0, digits) === key.slice(0, digits)) near = index;
+  }
+  return near;
 }

@@ -51,7 +51,7 @@ export function matchFunctions(profile: Profile, matcher: Matcher): Uint8Array |
   return matched;
 }
 
-/** One byte for each frame and group: 1 = matches. Groups (processes) match by their label when names are looked at. */
+/** One byte for each frame: 1 = matches. Groups (processes, threads) come after the frames and match nothing: no byte is 0 as well. */
 export function matchFrames(profile: Profile, matched: Uint8Array): Uint8Array {
   const { frames } = profile;
   const bytes = new Uint8Array(frames.count);

@@ -6,7 +6,7 @@
  */
 import type { Profile } from "../data/format.ts";
 import { buildTree, filterSlot, groupOwner, rowFilter, type Choice, type Grouping } from "../model/build.ts";
-import { hashKey, hashText, nodeOfPath, pathKey } from "../model/paths.ts";
+import { functionKey, functionOfKey, nodeOfPath, pathKey } from "../model/paths.ts";
 import { coveredTotal, makeMatcher, matchFrames, matchFunctions } from "../model/search.ts";
 import { hotLines } from "../model/totals.ts";
 import { pathTo, type ViewTree } from "../model/tree.ts";
@@ -60,12 +60,6 @@ export interface ViewOptions {
 
 /** From this width on the list is beside the graph. */
 const WIDE = 1000;
-
-/** The key of a function: of its name and file. */
-export function functionKey(profile: Profile, functionIndex: number): string {
-  const { functions, strings } = profile;
-  return hashKey(hashText(`${strings[functions.name[functionIndex]]}\0${strings[functions.file[functionIndex]]}`));
-}
 
 export class ProfileView implements GraphEvents {
   /** Controls, graph and list. */
@@ -227,11 +221,7 @@ export class ProfileView implements GraphEvents {
   }
 
   private findFocus(): void {
-    this.focusFunction = -1;
-    const { focus } = this.state;
-    for (let index = 0; focus !== "" && index < this.profile.functions.count; index++) {
-      if (functionKey(this.profile, index) === focus) this.focusFunction = index;
-    }
+    this.focusFunction = functionOfKey(this.profile, this.state.focus, this.focusFunction);
     if (this.state.list === "function") this.table.setFocused(this.focusFunction);
     if (this.state.picture === "callers") this.fillCallers();
   }
