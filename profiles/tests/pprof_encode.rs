@@ -79,6 +79,7 @@ fn the_head_says_what_was_measured_and_what_became_of_it() {
                 dropped.join(" ")
             ),
             "ends: no_user=1 complete=2 truncated=1 bad_read=1",
+            "stacks: user=4 complete=2 by_frame_pointer=0 stale=0",
         ]
     );
     assert_eq!(

@@ -6,8 +6,9 @@ mod pprof_batch;
 use pprof_batch::{info, small_batch};
 use pprof_proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 use profiles::ledger::Ledger;
-use profiles::profile::LocationKind;
+use profiles::page::{self, PageOptions};
 use profiles::profile::pprof::encode;
+use profiles::profile::{LocationKind, StackCounts};
 use profiles::report::StackTable;
 use profiles::report::folded::{self, FoldedOptions};
 use profiles::report::stack_table::{Owner, StackId};
@@ -255,7 +256,8 @@ fn the_picture_holds_every_function_with_its_share() {
 fn the_result_line_counts_what_is_complete_named_and_lost() {
     let batch = small_batch();
     // 4 user samples: 2 complete. 4 + 4 frames of the complete stack's three places are named, libc's is not.
-    let quality = Quality { user: 4, complete: 2, by_frame_pointer: 0, stale: 0, frames: 10, named: 9 };
+    let stacks = StackCounts { user: 4, complete: 2, by_frame_pointer: 0, stale: 0 };
+    let quality = Quality { stacks, frames: 10, named: 9 };
     assert_eq!(Quality::of(&batch), quality);
     assert_eq!(
         summary(&batch, &info()),
@@ -289,4 +291,32 @@ fn stacks_by_frame_pointer_are_counted_apart_and_kernel_threads_not_at_all() {
         "10.0 s, 1 CPU, 99 Hz: 1 sample, no user stacks, 100 % named, 0 lost \
          (ledger: 1 due = 1 + 0 idle + 0 dropped + 0 undelivered)"
     );
+}
+
+#[test]
+fn the_page_says_the_same_of_complete_stacks_and_of_the_ledger_as_the_result_line() {
+    use unwind::end::{End, provenance};
+    let mut batch = small_batch();
+    for (sample, (end, bits)) in batch.samples.iter_mut().zip([
+        (End::Complete, provenance::TABLE),
+        (End::Complete, provenance::TABLE | provenance::FRAME_POINTER),
+        (End::Complete, provenance::TABLE | provenance::STALE),
+        (End::Complete, provenance::TABLE | provenance::COPIED),
+        (End::NoUser, provenance::STALE),
+    ]) {
+        (sample.end, sample.provenance) = (end, bits);
+    }
+    batch.ledger = Ledger { due: 20, recorded: 5, idle: 7, idle_undelivered: 8, ..Ledger::default() };
+    let line = summary(&batch, &info());
+    assert!(line.contains("50.00 % complete, 25.00 % by frame pointer, 25.00 % stale"), "{line}");
+    assert!(line.contains("ledger: 20 due = 5 + 15 idle + 0 dropped"), "{line}");
+
+    let table = StackTable::from_profile(&encode(&batch, &info()).unwrap()).unwrap();
+    let head = String::from_utf8_lossy(&page::container(&table, &PageOptions::default()).unwrap()).into_owned();
+    for fact in [
+        r#""label":"Complete stacks","value":"50.00 %""#,
+        r#""label":"Ledger","value":"20 due = 5 recorded + 15 idle + 0 dropped + 0 undelivered""#,
+    ] {
+        assert!(head.contains(fact), "no {fact} in\n{head}");
+    }
 }

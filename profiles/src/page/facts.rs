@@ -11,7 +11,6 @@ use crate::profile::LocationKind;
 use crate::profile::pprof::comment_pairs;
 use crate::report::stack_table::StackTable;
 use crate::report::{share, thousands};
-use unwind::end::End;
 
 /// One line of the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -86,10 +85,6 @@ impl<'text> Numbers<'text> {
     fn or_zero(&self, key: &str) -> u64 {
         self.get(key).unwrap_or(0)
     }
-
-    fn sum(&self) -> u64 {
-        self.0.values().fold(0, |sum, value| sum.saturating_add(*value))
-    }
 }
 
 /// Which sample type counts samples; a heap profile has none.
@@ -105,12 +100,13 @@ fn sample_counts(table: &StackTable) -> Vec<u64> {
 }
 
 fn complete(table: &StackTable) -> Option<Fact> {
-    let ends = Numbers::of(table, "ends");
-    let without = End::ALL.into_iter().filter(|end| !end.has_user_part()).map(|end| ends.or_zero(end.name()));
-    let user = without.fold(ends.sum(), u64::saturating_sub);
-    let complete = ends.or_zero("complete");
+    let stacks = Numbers::of(table, "stacks");
+    let (complete, user) = (stacks.get("complete")?, stacks.get("user")?);
     let fact = Fact::new("Complete stacks", share(complete, user, 2)?);
-    Some(fact.with_detail("User stacks that reach the entry point").warn_if(complete < user / 20 * 19))
+    Some(
+        fact.with_detail("User stacks that reach the entry point by unwind tables alone")
+            .warn_if(complete < user / 20 * 19),
+    )
 }
 
 fn named(table: &StackTable, samples: &[u64]) -> Option<Fact> {
@@ -145,9 +141,11 @@ fn ledger(table: &StackTable) -> Option<Fact> {
         text += &format!(" + {} surplus", thousands(ledger.or_zero("surplus")));
     }
     text += &format!(" = {} recorded", thousands(ledger.or_zero("recorded")));
-    for name in ["idle", "own", "filtered"] {
-        if ledger.or_zero(name) > 0 {
-            text += &format!(" + {} {name}", thousands(ledger.or_zero(name)));
+    // As in the result line: what a sleeping CPU's timer did not deliver is idle as well.
+    let idle = ledger.or_zero("idle").saturating_add(ledger.or_zero("idle_undelivered"));
+    for (count, name) in [(idle, "idle"), (ledger.or_zero("own"), "own"), (ledger.or_zero("filtered"), "filtered")] {
+        if count > 0 {
+            text += &format!(" + {} {name}", thousands(count));
         }
     }
     text += &format!(" + {} dropped + {} undelivered", thousands(dropped), thousands(undelivered));

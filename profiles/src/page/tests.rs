@@ -66,8 +66,10 @@ fn table() -> StackTable {
         comments: vec![
             "sampling: hz=99 period_ns=10 cpus=2".into(),
             "kernel: release=6.12.9".into(),
-            "ledger: due=40 recorded=33 idle=4 own=0 filtered=0 dropped.ring_full=1 undelivered=2 surplus=0".into(),
-            "ends: complete=3 no_user=3 no_memory=1 bad_read=1".into(),
+            "ledger: due=40 recorded=33 idle=3 idle_undelivered=1 own=0 filtered=0 dropped.ring_full=1 undelivered=2 surplus=0".into(),
+            // Of the five complete ones two are by frame pointer or stale.
+            "ends: complete=5 no_user=3 no_memory=1 bad_read=1".into(),
+            "stacks: user=6 complete=3 by_frame_pointer=1 stale=1".into(),
         ],
         main_binary: TextId(4),
         cut_stacks: 0,
@@ -144,7 +146,7 @@ fn the_header_says_how_the_profile_was_measured() {
         ("Duration", "10.0 s"),
         ("Rate", "99 Hz on 2 CPUs"),
         ("Samples", "34"),
-        ("Complete stacks", "75.00 %"),
+        ("Complete stacks", "50.00 %"),
         // 19 of 39: the inlined `parse` is no place of its own.
         ("Named frames", "48.7 %"),
         ("Kernel", "6.12.9"),

@@ -9,6 +9,7 @@ mod merge;
 mod owner;
 pub mod pprof;
 mod select;
+mod stack_counts;
 mod transfer;
 
 pub use batch::{
@@ -19,3 +20,4 @@ pub use builder::{BatchBuilder, MAX_SAMPLES, MAX_STACKS};
 pub use merge::merge;
 pub use owner::{Identity, beginning};
 pub use select::{Parts, select};
+pub use stack_counts::StackCounts;

@@ -6,24 +6,16 @@
 //! ```
 //! in one line. What is zero and not always there (own, filtered, surplus, frame pointers) is left out.
 
-use unwind::end::{End, provenance};
-
 use super::numbers::{share, thousands};
 use crate::ledger::Ledger;
 use crate::profile::pprof::ProfileInfo;
-use crate::profile::{Batch, LocationKind};
+use crate::profile::{Batch, LocationKind, StackCounts};
 
 /// How good a batch's stacks are, in samples and frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quality {
-    /// Samples with a user part.
-    pub user: u64,
-    /// Those that reached the entry point by unwind tables alone.
-    pub complete: u64,
-    /// Those that reached an outermost frame with help of the frame pointer: likely right, not proven.
-    pub by_frame_pointer: u64,
-    /// Those walked with tables older than the mappings at their time.
-    pub stale: u64,
+    /// How far they can be trusted.
+    pub stacks: StackCounts,
     /// Frames of all samples, user and kernel, without markers.
     pub frames: u64,
     /// Those with a name.
@@ -49,15 +41,7 @@ impl Quality {
             let (frames, named) = per_stack.get(sample.stack.0 as usize).copied().unwrap_or_default();
             quality.frames += frames;
             quality.named += named;
-            let by_frame_pointer = sample.provenance & provenance::FRAME_POINTER != 0;
-            quality.user += u64::from(sample.end.has_user_part());
-            match sample.end {
-                // Walked with tables that were older than the mappings: it may be right, which is not enough.
-                _ if sample.provenance & provenance::STALE != 0 => quality.stale += 1,
-                End::Complete if !by_frame_pointer => quality.complete += 1,
-                End::Complete | End::FramePointerZero => quality.by_frame_pointer += 1,
-                _ => {}
-            }
+            quality.stacks.add(sample, 1);
         }
         quality
     }
@@ -66,20 +50,20 @@ impl Quality {
 /// The result line, without a line break.
 pub fn summary(batch: &Batch, info: &ProfileInfo) -> String {
     let quality = Quality::of(batch);
-    let ledger = &batch.ledger;
+    let (ledger, stacks) = (&batch.ledger, &quality.stacks);
     let seconds = batch.duration_ns as f64 / 1e9;
     let cpus = if info.cpus == 1 { "CPU" } else { "CPUs" };
     let samples = if ledger.recorded == 1 { "sample" } else { "samples" };
     let mut parts = vec![format!("{} {samples}", thousands(ledger.recorded))];
-    match share(quality.complete, quality.user, 2) {
+    match share(stacks.complete, stacks.user, 2) {
         Some(share) => parts.push(format!("{share} complete")),
         None => parts.push("no user stacks".to_owned()),
     }
-    if quality.by_frame_pointer > 0 {
-        parts.extend(share(quality.by_frame_pointer, quality.user, 2).map(|share| format!("{share} by frame pointer")));
+    if stacks.by_frame_pointer > 0 {
+        parts.extend(share(stacks.by_frame_pointer, stacks.user, 2).map(|share| format!("{share} by frame pointer")));
     }
-    if quality.stale > 0 {
-        parts.extend(share(quality.stale, quality.user, 2).map(|share| format!("{share} stale")));
+    if stacks.stale > 0 {
+        parts.extend(share(stacks.stale, stacks.user, 2).map(|share| format!("{share} stale")));
     }
     parts.extend(share(quality.named, quality.frames, 1).map(|share| format!("{share} named")));
     parts.push(format!("{} lost", thousands(ledger.dropped_total().saturating_add(ledger.undelivered))));

@@ -8,12 +8,15 @@
 //! kernel: release=6.1.0
 //! ledger: due=1980 recorded=1942 idle=38 idle_undelivered=0 own=0 filtered=0 dropped.ring_full=0 … undelivered=0 surplus=0
 //! ends: complete=1940 bad_read=2
+//! stacks: user=1942 complete=1938 by_frame_pointer=2 stale=0
 //! ```
+//!
+//! `ends` counts every sample by how its walk ended; `stacks` those with a user part by [`StackCounts`], as the result line does.
 
 use unwind::end::End;
 
 use crate::ledger::Drop;
-use crate::profile::Batch;
+use crate::profile::{Batch, StackCounts};
 
 /// What a profile says of its measurement and a batch does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,7 @@ pub(super) fn comments(batch: &Batch, counts: &[u64], info: &ProfileInfo) -> Vec
     let ends = ends(batch, counts);
     if !ends.is_empty() {
         comments.push(format!("ends: {}", ends.join(" ")));
+        comments.push(stacks(batch, counts));
     }
     comments
 }
@@ -58,6 +62,15 @@ fn ends(batch: &Batch, stand_for: &[u64]) -> Vec<String> {
     }
     let counted = End::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
     counted.map(|(end, count)| format!("{}={count}", end.name())).collect()
+}
+
+fn stacks(batch: &Batch, stand_for: &[u64]) -> String {
+    let mut counts = StackCounts::default();
+    for (sample, stands_for) in batch.samples.iter().zip(super::encode::stand_for(stand_for)) {
+        counts.add(sample, stands_for);
+    }
+    let StackCounts { user, complete, by_frame_pointer, stale } = counts;
+    format!("stacks: user={user} complete={complete} by_frame_pointer={by_frame_pointer} stale={stale}")
 }
 
 /// Reads a comment of this form back: the pairs of the first one called `name`, in order.
