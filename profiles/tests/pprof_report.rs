@@ -253,6 +253,32 @@ fn the_picture_holds_every_function_with_its_share() {
 }
 
 #[test]
+fn no_name_makes_the_picture_ill_formed_or_reaches_the_terminal_as_a_command() {
+    const HOSTILE: &str = "\x1b[2J<\u{fffe}&\u{ffff}\u{9b}\x01\x7f\u{202e}";
+    let mut profile = ours();
+    for text in profile.string_table.iter_mut().filter(|text| !["", "samples", "cpu", "comm"].contains(&text.as_str()))
+    {
+        *text += HOSTILE;
+    }
+    let picture = String::from_utf8(svg::render(&profile, Some("samples"), HOSTILE).unwrap()).unwrap();
+    // What XML 1.0 takes of those: the three white ones.
+    let is_refused =
+        |letter: char| (letter.is_control() && !"\n\r\t".contains(letter)) || matches!(letter, '\u{fffe}' | '\u{ffff}');
+    assert!(!picture.contains(is_refused), "{picture:?}");
+    assert!(picture.contains("server::inner?[2J&lt;?&amp;????"), "{picture}");
+    let table = top(&profile, &TopOptions { values: true, ..TopOptions::default() }).unwrap();
+    assert!(
+        !table.contains(|letter: char| letter != '\n' && (letter.is_control() || letter == '\u{202e}')),
+        "{table:?}"
+    );
+    assert!(table.contains("server?[2J<?&?????: server::inner?[2J<?&?????\n"), "{table}");
+    let wanted = TopOptions { sample_type: Some("x".to_owned()), ..TopOptions::default() };
+    profile.string_table.iter_mut().filter(|text| *text == "samples").for_each(|text| *text += HOSTILE);
+    let error = top(&profile, &wanted).unwrap_err().to_string();
+    assert!(!error.contains(char::is_control) && error.contains("samples?[2J"), "{error:?}");
+}
+
+#[test]
 fn the_result_line_counts_what_is_complete_named_and_lost() {
     let batch = small_batch();
     // 4 user samples: 2 complete. 4 + 4 frames of the complete stack's three places are named, libc's is not.

@@ -16,6 +16,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::report::shown;
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,10 +91,9 @@ pub fn text(checks: &[Check]) -> String {
     for check in checks {
         let (verdict, name) = (check.verdict.name(), check.name);
         // A server's or a file's words must not move the reader's cursor.
-        let clean = |words: &str| words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
-        let _ = write!(text, "{verdict:<4} {name}: {} ({})", clean(&check.found), clean(&check.source));
+        let _ = write!(text, "{verdict:<4} {name}: {} ({})", shown(&check.found), shown(&check.source));
         if !check.fix.is_empty() {
-            let _ = write!(text, " — {}", clean(&check.fix));
+            let _ = write!(text, " — {}", shown(&check.fix));
         }
         text.push('\n');
     }
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn lines_have_one_form_and_no_control_characters() {
         let wanted = "ok   btf: there (/sys/kernel/btf/vmlinux)\nwarn spool: none (--spool) — give one\n\
-            fail sink: bad  [31mwords (http://a)\n";
+            fail sink: bad??[31mwords (http://a)\n";
         assert_eq!(text(&three()), wanted);
     }
 

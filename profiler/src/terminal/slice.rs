@@ -3,6 +3,7 @@
 //!
 //! Names are other people's texts: what could move the terminal's cursor or turn its writing direction never gets past here.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::identity::cgroup_path;
 use crate::ledger::Ledger;
 use crate::profile::pprof::TRUNCATED;
 use crate::profile::{Batch, Identity, Location, LocationKind, Process, StringIndex, beginning};
-use crate::report::summary::Quality;
+use crate::report::{self, summary::Quality};
 
 /// Longest name, bytes; the widest terminals show about as much.
 const MAX_NAME: usize = 512;
@@ -211,21 +212,14 @@ fn owner(identity: Option<&Identity>, cgroup: &str) -> String {
 /// A text of the batch, shared with it where it can be shown as it is.
 fn shared(batch: &Batch, index: StringIndex) -> Arc<str> {
     match batch.strings.get_shared(index) {
-        Some(text) if text.len() <= MAX_NAME && text.chars().all(is_harmless) => text.clone(),
+        Some(text) if text.len() <= MAX_NAME && matches!(report::shown(text), Cow::Borrowed(_)) => text.clone(),
         Some(text) => shown(text),
         None => "".into(),
     }
 }
 
 fn shown(text: &str) -> Arc<str> {
-    let text = beginning(text, MAX_NAME);
-    text.chars().map(|letter| if is_harmless(letter) { letter } else { '?' }).collect::<String>().into()
-}
-
-/// Neither a control character nor one that changes the direction of writing or has no width.
-fn is_harmless(letter: char) -> bool {
-    !letter.is_control()
-        && !matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    report::shown(beginning(text, MAX_NAME)).into()
 }
 
 #[cfg(test)]

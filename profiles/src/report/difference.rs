@@ -10,6 +10,7 @@ use pprof_proto::Profile;
 use serde::Serialize;
 
 use super::numbers::value;
+use super::shown::shown;
 use super::stack_table::StackTable;
 use super::top::{TopError, TopRow, rows};
 
@@ -86,7 +87,7 @@ pub fn of(before: &Profile, after: &Profile, options: &DifferenceOptions) -> Res
     }
     let (first, second) = (kinds[0], kinds[1]);
     if first.1 != second.1 {
-        let words = |(name, unit): (&str, &str)| format!("{name}/{unit}");
+        let words = |(name, unit): (&str, &str)| shown(&format!("{name}/{unit}")).into_owned();
         return Err(DifferenceError::Types { before: words(first.1), after: words(second.1) });
     }
     let sum = [tables[0].total(first.0), tables[1].total(second.0)];
@@ -123,10 +124,12 @@ pub fn of(before: &Profile, after: &Profile, options: &DifferenceOptions) -> Res
 impl Difference {
     /// The table as text, with a line break at its end.
     pub fn text(&self) -> String {
-        let sums = self.sum.map(|sum| value(i128::from(sum), &self.unit));
+        let sums = self.sum.map(|sum| value(i128::from(sum), &shown(&self.unit)));
         let mut text = format!(
             "{}: {} before, {} after; in percent of each, the largest change first\n",
-            self.sample_type, sums[0], sums[1]
+            shown(&self.sample_type),
+            sums[0],
+            sums[1]
         );
         text += "    self: before  after  change   total: before  after  change  function\n";
         for changed in &self.functions {
@@ -140,7 +143,7 @@ impl Difference {
                 "          {}          {}  {}",
                 part(changed.own, changed.own_points),
                 part(changed.total, changed.total_points),
-                changed.function
+                shown(&changed.function)
             );
         }
         if self.more > 0 {
@@ -161,6 +164,7 @@ fn clamped(value: i128) -> i64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::report::shown::tests::HOSTILE;
     use pprof_proto::{Function, Line, Location, Sample, ValueType};
 
     /// Stacks of functions by number, leaf first, with their CPU time.
@@ -212,6 +216,20 @@ pub(super) mod tests {
         let one = of(&before, &after, &DifferenceOptions { rows: 1, ..options() }).unwrap();
         assert_eq!((one.functions.len(), one.more), (1, 1));
         assert!(one.text().ends_with("(1 more changed)\n"));
+    }
+
+    #[test]
+    fn lines_hold_no_text_that_does_more_than_being_read() {
+        let (mut before, mut after) = (profile(&[HOSTILE], &[(&[1], 5)]), profile(&["x"], &[(&[1], 5)]));
+        for kind in [&mut before.string_table, &mut after.string_table] {
+            (kind[1], kind[2]) = (HOSTILE.to_owned(), HOSTILE.to_owned());
+        }
+        let text = of(&before, &after, &options()).unwrap().text();
+        assert!(!text.contains(|letter: char| letter.is_control() && letter != '\n'), "{text:?}");
+        assert_eq!((text.lines().count(), text.matches("  a?[2Jb?c??d?0m?]0;e?\n").count()), (4, 1), "{text}");
+        after.string_table[1] = "x".to_owned();
+        let error = of(&before, &after, &options()).unwrap_err().to_string();
+        assert!(!error.contains(char::is_control), "{error:?}");
     }
 
     #[test]

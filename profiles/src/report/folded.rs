@@ -1,7 +1,7 @@
 //! Folded stacks: one line per stack, `process;root;…;leaf value`, sorted: what flame graph tools take.
 //!
 //! The format has no escapes: a `;` in a name becomes `:`, a line break a space, and the space before a number at a name's
-//! end `_`.
+//! end `_`. Other control characters, and the two that XML has no place for, become `?`: the picture is made of these lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -102,24 +102,24 @@ fn push_frame(line: &mut String, table: &StackTable, frame: &Frame, options: Fol
 
 fn push_escaped(line: &mut String, name: &str) {
     let start = line.len();
-    if name.contains([';', '\n', '\r', '\0']) {
-        line.extend(name.chars().map(|letter| match letter {
-            ';' => ':',
-            '\n' | '\r' | '\0' => ' ',
-            other => other,
-        }));
-    } else {
-        line.push_str(name);
-    }
+    line.extend(name.chars().map(|letter| match letter {
+        ';' => ':',
+        '\n' | '\r' | '\0' => ' ',
+        '\u{fffe}' | '\u{ffff}' => '?',
+        other if other.is_control() => '?',
+        other => other,
+    }));
+    // Looked for in what was written: an escape may be shorter than what it stands for, and be a space itself.
+    let written = &line[start..];
+    let is_comment = written.starts_with("# ");
     // At a line's end `worker 12` would be read as a name and a number, at its start `# x` as a comment.
-    if let Some((before, last)) = name.rsplit_once(' ')
+    if let Some((before, last)) = written.rsplit_once(' ')
         && last.chars().all(|letter| letter.is_ascii_digit() || letter == '.')
     {
-        // Each escape above keeps a text's length.
         let space = start + before.len();
         line.replace_range(space..=space, "_");
     }
-    if name.starts_with("# ") {
+    if is_comment {
         line.replace_range(start + 1..start + 2, "_");
     }
 }
@@ -142,6 +142,11 @@ mod tests {
             ("worker; 1.5", "worker:_1.5"),
             ("# x", "#_x"),
             ("ends in a space ", "ends in a space_"),
+            ("worker\n12", "worker_12"),
+            ("#\nx", "#_x"),
+            // Each of two or three bytes, before the space that is replaced.
+            ("\x1b[2J\u{9b}\u{fffe}\u{ffff} 12", "?[2J???_12"),
+            ("tab\tdelete\u{7f}", "tab?delete?"),
             ("", ""),
         ];
         for (name, expected) in cases {

@@ -13,8 +13,8 @@ use super::stack_table::{
     Frame, FrameId, FunctionId, MAX_STACK_FRAMES, Owner, OwnerId, SampleType, StackId, StackSample, StackTable,
     TableFunction, TextId,
 };
-use crate::profile::LocationKind;
 use crate::profile::pprof::{TRUNCATED, label};
+use crate::profile::{LocationKind, beginning};
 
 /// Frames that all distinct stacks together may have (4 bytes each).
 pub const MAX_TOTAL_FRAMES: usize = 64 << 20;
@@ -276,22 +276,13 @@ fn unknown_name(location: Option<&Location>, mapping: Option<&Mapping>, path: &s
     };
     match basename(path) {
         "" => format!("[unknown] {address:#x}"),
-        name => format!("[unknown] {}+{address:#x}", shortened(name)),
+        name => format!("[unknown] {}+{address:#x}", beginning(name, MAX_SHOWN_FILE_NAME)),
     }
-}
-
-/// The first [`MAX_SHOWN_FILE_NAME`] bytes, or a few less at a letter's border.
-fn shortened(name: &str) -> &str {
-    let mut end = name.len().min(MAX_SHOWN_FILE_NAME);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    &name[..end]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_SHOWN_FILE_NAME, basename, shortened};
+    use super::basename;
 
     #[test]
     fn the_last_part_of_a_path_is_shown() {
@@ -300,11 +291,5 @@ mod tests {
         for (path, expected) in cases {
             assert_eq!(basename(path), expected, "{path:?}");
         }
-    }
-
-    #[test]
-    fn a_long_name_is_cut_between_letters() {
-        assert_eq!(shortened("short"), "short");
-        assert_eq!(shortened(&"é".repeat(200)).len(), MAX_SHOWN_FILE_NAME - 1);
     }
 }

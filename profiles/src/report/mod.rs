@@ -7,6 +7,7 @@ pub mod folded;
 mod from_profile;
 mod kind;
 mod numbers;
+mod shown;
 pub mod stack_table;
 pub mod statement;
 pub mod summary;
@@ -15,4 +16,5 @@ pub mod top;
 
 pub use from_profile::{MAX_TOTAL_FRAMES, TooManyFrames};
 pub use numbers::{share, thousands, value};
+pub use shown::shown;
 pub use stack_table::{StackTable, UnknownSampleType};

@@ -10,6 +10,7 @@
 //!      └───────► owner (process and thread), values by sample type
 //! ```
 
+use super::shown::shown;
 use crate::profile::LocationKind;
 
 macro_rules! index {
@@ -32,7 +33,7 @@ pub struct StackTable {
     pub strings: Vec<String>,
     /// Every function once: what a flame graph's box stands for.
     pub functions: Vec<TableFunction>,
-    /// Every (function, line, address) once.
+    /// Every (function, line, inlined or not) once: two addresses on one line are one frame.
     pub frames: Vec<Frame>,
     /// Every stack once, frames **root first**. May be empty (a sample without a stack).
     pub stacks: Vec<Vec<FrameId>>,
@@ -169,7 +170,7 @@ impl StackTable {
         let Some(wanted) = wanted else { return Ok(self.default_type) };
         self.sample_type(wanted).ok_or_else(|| UnknownSampleType {
             wanted: wanted.to_owned(),
-            available: self.sample_types.iter().map(|known| known.name.as_str()).collect::<Vec<_>>().join(", "),
+            available: self.sample_types.iter().map(|known| shown(&known.name)).collect::<Vec<_>>().join(", "),
         })
     }
 

@@ -7,6 +7,7 @@ use pprof_proto::Profile;
 use serde::Serialize;
 
 use super::numbers::value;
+use super::shown::shown;
 use super::stack_table::StackTable;
 use super::top::{TopError, rows};
 
@@ -117,7 +118,7 @@ impl Statement {
         let sums: Vec<String> = self
             .sample_types
             .iter()
-            .map(|kind| format!("{} {}", kind.name, value(i128::from(kind.sum), &kind.unit)))
+            .map(|kind| format!("{} {}", shown(&kind.name), value(i128::from(kind.sum), &shown(&kind.unit))))
             .collect();
         let _ = writeln!(text, "measured: {}", sums.join(", "));
         if self.duration_ns > 0 {
@@ -125,22 +126,24 @@ impl Statement {
         }
         let _ = writeln!(text, "holds: {} rows, {} stacks", self.rows, self.stacks);
         for (name, pairs) in &self.comments {
-            let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{key} {value}")).collect();
-            let _ = writeln!(text, "{name}: {}", pairs.join(", "));
+            let pairs: Vec<String> =
+                pairs.iter().map(|(key, value)| format!("{} {}", shown(key), shown(value))).collect();
+            let _ = writeln!(text, "{}: {}", shown(name), pairs.join(", "));
         }
         let measured = self.sample_types.iter().find(|kind| kind.name == self.sample_type);
-        let (sum, unit) = measured.map_or((0, ""), |kind| (kind.sum, kind.unit.as_str()));
-        let _ = writeln!(text, "\n self   total  {:>10}  function", self.sample_type);
+        let (sum, unit) = measured.map_or((0, "".into()), |kind| (kind.sum, shown(&kind.unit)));
+        let _ = writeln!(text, "\n self   total  {:>10}  function", shown(&self.sample_type));
         for function in &self.functions {
             let percent = |part: i64| if sum == 0 { 0.0 } else { part as f64 * 100.0 / sum as f64 };
-            let process = if function.process.is_empty() { String::new() } else { format!("{}: ", function.process) };
+            let process = shown(&function.process);
+            let process = if process.is_empty() { String::new() } else { format!("{process}: ") };
             let _ = writeln!(
                 text,
                 "{:>4.1}% {:>6.1}%  {:>10}  {process}{}",
                 percent(function.own),
                 percent(function.total),
-                value(i128::from(function.own), unit),
-                function.function
+                value(i128::from(function.own), &unit),
+                shown(&function.function)
             );
         }
         if self.more > 0 {
@@ -158,6 +161,7 @@ fn clamped(value: i128) -> i64 {
 mod tests {
     use super::*;
     use crate::report::difference::tests::profile;
+    use crate::report::shown::tests::HOSTILE;
 
     #[test]
     fn a_statement_has_sums_comments_and_functions() {
@@ -185,5 +189,20 @@ ledger: due 5, recorded 4
         assert_eq!(json["functions"][0]["own"], 3_000_000_000_i64);
         assert_eq!(json["comments"]["ledger"]["recorded"], "4");
         assert!(of(&found, &StatementOptions { rows: 2, sample_type: Some("x".to_owned()) }).is_err());
+    }
+
+    #[test]
+    fn lines_hold_no_text_that_does_more_than_being_read_and_json_holds_all() {
+        let mut found = profile(&[HOSTILE], &[(&[1], 3)]);
+        (found.string_table[1], found.string_table[2]) = (HOSTILE.to_owned(), HOSTILE.to_owned());
+        found.string_table.push("\x1b[2J: \x1b[3J=\x1b[4J".to_owned());
+        found.comment = vec![found.string_table.len() as i64 - 1];
+        let statement = of(&found, &StatementOptions { rows: 2, sample_type: None }).unwrap();
+        let text = statement.text();
+        assert!(!text.contains(|letter: char| letter.is_control() && letter != '\n'), "{text:?}");
+        assert_eq!(text.lines().count(), 6, "{text}");
+        assert!(text.contains("?[2J: ?[3J ?[4J") && text.ends_with("a?[2Jb?c??d?0m?]0;e?\n"), "{text}");
+        let json = serde_json::to_value(&statement).unwrap();
+        assert_eq!(json["functions"][0]["function"], HOSTILE);
     }
 }

@@ -5,6 +5,7 @@
 use pprof_proto::Profile;
 
 use super::folded::{self, FoldedOptions, TooMuchText};
+use super::shown::shown;
 use super::stack_table::{SampleType, StackTable};
 use super::top::TopError;
 use inferno::flamegraph::color::{MultiPalette, Palette};
@@ -49,8 +50,8 @@ pub fn render(profile: &Profile, sample_type: Option<&str>, title: &str) -> Resu
         return Err(SvgError::Overflow);
     }
     let mut options = Options::default();
-    let shown = if title.is_empty() { table.text(table.main_binary) } else { title };
-    options.title = if shown.is_empty() { "Everflame".to_owned() } else { format!("Everflame: {shown}") };
+    let title = shown(if title.is_empty() { table.text(table.main_binary) } else { title });
+    options.title = if title.is_empty() { "Everflame".to_owned() } else { format!("Everflame: {title}") };
     options.subtitle = subtitle(&table);
     options.deterministic = true;
     options.colors = Palette::Multi(MultiPalette::Java);
@@ -65,7 +66,8 @@ fn is_negative(line: &str) -> bool {
 }
 
 fn subtitle(table: &StackTable) -> Option<String> {
-    table.comments.iter().find(|comment| comment.starts_with("ledger: ")).cloned()
+    let comment = table.comments.iter().find(|comment| comment.starts_with("ledger: "))?;
+    Some(shown(comment).into_owned())
 }
 
 /// What the numbers are called, and by what they are multiplied for showing.
@@ -73,6 +75,6 @@ fn unit(sample_type: Option<&SampleType>) -> (String, f64) {
     match sample_type.map(|sample_type| sample_type.unit.as_str()) {
         Some("nanoseconds") => ("ms".to_owned(), 1e-6),
         Some("count") | Some("") | None => ("samples".to_owned(), 1.0),
-        Some(unit) => (unit.to_owned(), 1.0),
+        Some(unit) => (shown(unit).into_owned(), 1.0),
     }
 }

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use pprof_proto::Profile;
 
 use super::numbers::value;
+use super::shown::shown;
 use super::stack_table::{StackId, StackTable, TextId};
 use super::{TooManyFrames, UnknownSampleType};
 
@@ -107,7 +108,7 @@ pub fn rows(table: &StackTable, sample_type: usize, by_process: bool) -> Vec<Top
 pub fn render(profile: &Profile, options: &TopOptions) -> Result<String, TopError> {
     let table = StackTable::from_profile(profile)?;
     let sample_type = table.choose(options.sample_type.as_deref())?;
-    let unit = table.sample_types.get(sample_type).map_or("", |sample_type| &sample_type.unit);
+    let unit = shown(table.sample_types.get(sample_type).map_or("", |sample_type| &sample_type.unit));
     let by_process = options.by_process && !table.owners.is_empty();
     let total: i128 =
         table.samples.iter().filter_map(|sample| sample.values.get(sample_type)).copied().map(i128::from).sum();
@@ -119,16 +120,16 @@ pub fn render(profile: &Profile, options: &TopOptions) -> Result<String, TopErro
     let mut line = |own: i128, under: Option<i128>, name: &str| {
         let percent = |value| percent(value, total);
         let under_text = under.map_or(String::new(), percent);
-        let shown = |number: Option<i128>| number.map_or(String::new(), |number| value(number, unit));
+        let value = |number: Option<i128>| number.map_or(String::new(), |number| value(number, &unit));
         let values =
-            if options.values { format!("{:>12}{:>12}", shown(Some(own)), shown(under)) } else { String::new() };
+            if options.values { format!("{:>12}{:>12}", value(Some(own)), value(under)) } else { String::new() };
         // Writing to a String does not fail.
         let _ = writeln!(text, "{:>5}{under_text:>8}{values}  {name}", percent(own));
     };
-    let (shown, rest) = all.split_at(options.rows.min(all.len()));
-    for row in shown {
-        let process = if row.process.is_empty() { String::new() } else { format!("{}: ", row.process) };
-        line(row.own, Some(row.total), &format!("{process}{}", row.function));
+    let (hottest, rest) = all.split_at(options.rows.min(all.len()));
+    for row in hottest {
+        let process = if row.process.is_empty() { String::new() } else { format!("{}: ", shown(row.process)) };
+        line(row.own, Some(row.total), &format!("{process}{}", shown(row.function)));
     }
     if !rest.is_empty() {
         let own = rest.iter().map(|row| row.own).sum();
