@@ -150,8 +150,8 @@ fn seed(target: &str, corpus: &Path) -> Result<()> {
     }
     if let Ok(files) = fs::read_dir(folder().join("seeds").join(target)) {
         for file in files {
-            let path = file?.path();
-            seeds.push(("committed".into(), fs::read(path)?));
+            let file = file?;
+            seeds.push((file.file_name().to_string_lossy().into_owned(), fs::read(file.path())?));
         }
     }
     for (name, bytes) in seeds {
@@ -169,6 +169,18 @@ mod tests {
         let manifest =
             "[package]\nname = \"x\"\n[[bin]]\nname = \"a\"\npath = \"a.rs\"\n[[bin]]\npath = \"b.rs\"\nname = \"b\"\n";
         assert_eq!(names_of_binaries(manifest), ["a", "b"]);
+    }
+
+    #[test]
+    fn every_committed_seed_is_in_the_corpus() {
+        for target in fs::read_dir(folder().join("seeds")).unwrap().flatten() {
+            let corpus = tempfile::tempdir().unwrap();
+            seed(target.file_name().to_str().unwrap(), corpus.path()).unwrap();
+            for file in fs::read_dir(target.path()).unwrap().flatten() {
+                let there = fs::read(corpus.path().join(file.file_name())).ok();
+                assert_eq!(there, fs::read(file.path()).ok(), "{}", file.path().display());
+            }
+        }
     }
 
     #[test]
