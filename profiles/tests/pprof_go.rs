@@ -1,4 +1,5 @@
-//! What the real `go tool pprof` makes of our profiles. Skipped, with the reason printed, where there is no Go toolchain.
+//! What the real `go tool pprof` makes of our profiles. Skipped, with the reason printed, where there is no Go toolchain; in continuous
+//! integration (`CI` is set) that is a failure.
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 
 mod pprof_batch;
@@ -16,6 +17,7 @@ fn go_pprof(arguments: &[&str], profile: &Path) -> Option<(String, String)> {
     let output = match Command::new("go").args(["tool", "pprof"]).args(arguments).arg(profile).output() {
         Ok(output) => output,
         Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "can't be skipped in CI: `go tool pprof`: {error}");
             eprintln!("skipped: `go tool pprof` can't be run here: {error}");
             return None;
         }

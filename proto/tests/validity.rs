@@ -164,7 +164,8 @@ fn words_of_pprof(invalid: &Invalid) -> String {
     }
 }
 
-/// What `go tool pprof` says to the bytes: `Ok` if it reads them. `None`, with the reason printed, if there is no Go.
+/// What `go tool pprof` says to the bytes: `Ok` if it reads them. `None`, with the reason printed, if there is no Go; in
+/// continuous integration (`CI` is set) that is a failure.
 fn real_pprof(bytes: &[u8], name: &str) -> Option<Result<(), String>> {
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -174,6 +175,7 @@ fn real_pprof(bytes: &[u8], name: &str) -> Option<Result<(), String>> {
         Ok(output) if output.status.success() => Some(Ok(())),
         Ok(output) => Some(Err(String::from_utf8_lossy(&output.stderr).into_owned())),
         Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "can't be skipped in CI: `go tool pprof`: {error}");
             eprintln!("skipped: `go tool pprof` can't be run here: {error}");
             None
         }

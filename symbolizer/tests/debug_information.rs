@@ -7,7 +7,7 @@ mod fixture;
 use std::path::Path;
 use std::sync::Arc;
 
-use fixture::{chains, compile, executable, frames, function, run, shown, source, symbolizer};
+use fixture::{chains, compile, executable, frames, function, run, shown, skipped, source, symbolizer};
 use symbolizer::{Content, Executable, Failure, Symbolizer};
 
 /// Every chain in `outer` of `inlined.c`; compilers may add a place of their own (epilogue), never leave one of these out.
@@ -133,7 +133,7 @@ fn entries_that_dwz_moved_to_a_common_file_are_found() {
         let version: &[&dyn AsRef<std::ffi::OsStr>] = if options[1] == "-gdwarf-5" { &[&"--dwarf-5"] } else { &[] };
         let arguments = [version, &[&"-r" as &dyn AsRef<std::ffi::OsStr>, &"-m", &common, &program, &second]].concat();
         if !run("dwz", &arguments, one.path()) || !common.exists() {
-            println!("skipped: dwz made no common file");
+            skipped("dwz made no common file");
             continue;
         }
         assert_outer(&symbolizer(), &executable(1, &program), &program, "dwz");

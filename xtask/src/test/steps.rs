@@ -82,12 +82,17 @@ fn unit() -> Result<()> {
     command::run(&mut cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]))
 }
 
-/// What the fixture programs are built with.
+/// What the fixture programs are built with, and changed by.
 pub(super) fn need_compilers() -> Result<()> {
     let c_library = || Path::new("/usr/include/stdio.h").exists();
     let there = || paths::find_program("cc").is_some() && paths::find_program("c++").is_some() && c_library();
     install::debian_packages(&["gcc", "g++", "libc6-dev"], there)?;
     install::debian_packages(&["golang-go"], || paths::find_program("go").is_some())?;
+    // They give fixture programs the forms of debug information that distributions give theirs.
+    let tools = ["dwz", "xz", "objcopy"];
+    install::debian_packages(&["dwz", "xz-utils", "binutils"], || {
+        tools.iter().all(|tool| paths::find_program(tool).is_some())
+    })?;
     toolchain::active().need_target("x86_64-unknown-linux-musl")
 }
 
