@@ -83,11 +83,11 @@ pub struct Agent {
     /// Certificates of the authorities to trust instead of the system's, as PEM.
     #[arg(long, value_name = "FILE", env = "EVERFLAME_CA_FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Client certificate, as PEM.
-    #[arg(long, value_name = "FILE", env = "EVERFLAME_CLIENT_CERTIFICATE", requires = "client_key")]
+    /// Client certificate, as PEM; with --client-key.
+    #[arg(long, value_name = "FILE", env = "EVERFLAME_CLIENT_CERTIFICATE")]
     pub client_certificate: Option<PathBuf>,
-    /// Its private key, as PEM.
-    #[arg(long, value_name = "FILE", env = "EVERFLAME_CLIENT_KEY", requires = "client_certificate")]
+    /// Its private key, as PEM; with --client-certificate.
+    #[arg(long, value_name = "FILE", env = "EVERFLAME_CLIENT_KEY")]
     pub client_key: Option<PathBuf>,
     /// Where /metrics, /healthz and /readyz listen; off for nowhere.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464", env = "EVERFLAME_LISTEN")]

@@ -16,6 +16,9 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Flags whose values are never printed.
 const SECRETS: [&str; 1] = ["header"];
 
+/// Flags that say nothing without each other. Looked at once all sources are known, where clap's `requires` sees the words alone.
+const PAIRS: [[&str; 2]; 1] = [["client-certificate", "client-key"]];
+
 /// Why settings could not be made out.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SettingsError {
@@ -34,6 +37,9 @@ pub(super) enum SettingsError {
     /// A value of the wrong sort.
     #[error("{path}: `{key}` must be {wanted}")]
     Value { path: PathBuf, key: String, wanted: &'static str },
+    /// One of [`PAIRS`] without the other.
+    #[error("--{given} needs --{missing} as well, from wherever: a flag, the environment or the file")]
+    Alone { given: &'static str, missing: &'static str },
 }
 
 /// A command's settings with the source of each.
@@ -44,6 +50,18 @@ pub(super) struct Sourced {
 
 /// Parses `words` (program, subcommand, flags), taking what flags and environment don't say from the file that `config` names.
 pub(super) fn resolve(command: &Command, words: &[OsString]) -> Result<Sourced, SettingsError> {
+    let sourced = merged(command, words)?;
+    for [one, other] in PAIRS {
+        for (given, missing) in [(one, other), (other, one)] {
+            if sourced.has(given) && !sourced.has(missing) {
+                return Err(SettingsError::Alone { given, missing });
+            }
+        }
+    }
+    Ok(sourced)
+}
+
+fn merged(command: &Command, words: &[OsString]) -> Result<Sourced, SettingsError> {
     let first = command.clone().try_get_matches_from(words)?;
     let Some((name, given)) = first.subcommand() else {
         return Ok(Sourced { matches: first, from_file: HashSet::new() });
@@ -135,6 +153,12 @@ fn nearest<'name>(flag: &str, names: impl Iterator<Item = &'name str>) -> String
 }
 
 impl Sourced {
+    /// Whether a flag has a value, from wherever. Not every command has every flag.
+    fn has(&self, flag: &str) -> bool {
+        let id = flag.replace('-', "_");
+        self.matches.try_contains_id(&id).unwrap_or(false)
+    }
+
     /// Every setting as a line of TOML with its source, secrets masked.
     pub(super) fn render(&self, subcommand: &Command) -> String {
         let mut text = String::new();
@@ -265,6 +289,27 @@ mod tests {
         }
         assert!(resolve_with("frequency = ", &[]).unwrap_err().starts_with("FILE is not valid TOML"));
         assert!(resolve_with("frequency = 20000\n", &[]).unwrap_err().contains("20000"));
+    }
+
+    #[test]
+    fn certificate_and_key_may_come_from_anywhere_but_not_alone() {
+        let (certificate, key) = ("client-certificate = \"c.pem\"\n", "client-key = \"k.pem\"\n");
+        let alone = |given: &str, missing: &str| {
+            Err(format!("--{given} needs --{missing} as well, from wherever: a flag, the environment or the file"))
+        };
+        for (file, words, expected) in [
+            (key, &["--client-certificate=c.pem"][..], Ok(())),
+            (certificate, &["--client-key=k.pem"], Ok(())),
+            (&[certificate, key].concat(), &[], Ok(())),
+            ("", &["--client-certificate=c.pem", "--client-key=k.pem"], Ok(())),
+            ("", &["--client-certificate=c.pem"], alone("client-certificate", "client-key")),
+            (key, &[], alone("client-key", "client-certificate")),
+        ] {
+            // As the program does, before it knows of the file.
+            let all = [&["everflame", "agent"][..], words].concat();
+            assert!(<Arguments as clap::Parser>::try_parse_from(all).is_ok(), "{words:?}");
+            assert_eq!(resolve_with(file, words).map(|_| ()), expected, "{file} {words:?}");
+        }
     }
 
     #[test]
