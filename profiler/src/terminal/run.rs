@@ -32,6 +32,12 @@ enum Message {
     Signal,
 }
 
+impl From<Told> for Message {
+    fn from(told: Told) -> Message {
+        Message::Told(told)
+    }
+}
+
 /// Samples and shows until the user quits.
 ///
 /// # Errors
@@ -44,12 +50,9 @@ pub(crate) fn run(options: Options, host: String, target: String) -> anyhow::Res
         .build()
         .context("cannot start the network thread")?;
     let (sender, messages) = sync_channel(WAITING_MESSAGES);
-    let told = sender.clone();
-    // An end of the loop is no error for those who talk to it.
-    let tell = move |news| drop(told.send(Message::Told(news)));
     let frequency_hz = options.frequency_hz;
     // Whatever stands in the way is said before the terminal is taken.
-    let sampling = Sampling::start(options, runtime.handle().clone(), tell)?;
+    let sampling = Sampling::start(options, runtime.handle().clone(), sender.clone())?;
     let facts = Facts { host, frequency_hz, cpus: sampling.cpus, target };
     watch_signals(sender.clone())?;
     let mut screen = Screen::open().context("the terminal could not be used")?;
