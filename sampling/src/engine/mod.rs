@@ -10,6 +10,8 @@ mod cut;
 mod finish;
 mod follow;
 mod forget;
+mod hotplug;
+mod idle;
 mod options;
 mod order;
 mod precedence;

@@ -32,7 +32,7 @@ impl Engine {
         let items = self.order.release(began);
         self.handle(items)?;
         if self.ticks.is_multiple_of(SLOW_TICKS) {
-            self.timers.follow_hotplug()?;
+            self.follow_hotplug(began)?;
             self.forget(began);
         }
         Ok(())

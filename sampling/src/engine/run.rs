@@ -10,9 +10,11 @@ use aya::maps::{MapData, RingBuf};
 use profiler_common::Counter;
 use symbolizer::perf_map::locate::Place;
 
-use super::account::{IdleBefore, Moment};
+use super::account::Moment;
 use super::counters::EngineCounters;
 use super::follow::Held;
+use super::hotplug::Looks;
+use super::idle::IdleBefore;
 use super::options::{EngineError, Options};
 use super::order::{Order, Timed};
 use super::settle::{Capture, Unfinished};
@@ -92,6 +94,7 @@ pub struct Engine {
     pub(super) interval_started_ns: u64,
     pub(super) cut_before: Moment,
     pub(super) idle_before: IdleBefore,
+    pub(super) looks: Looks,
     pub(super) period_ns: u64,
     /// Earlier periods and when each ended, ns, the latest first; at most [`MAX_PERIODS`].
     pub(super) periods_before: VecDeque<(u64, u64)>,
@@ -193,6 +196,7 @@ impl Engine {
             interval_started_ns: 0,
             cut_before: Moment::default(),
             idle_before: IdleBefore::default(),
+            looks: Looks::default(),
             period_ns,
             periods_before: VecDeque::new(),
             counters: EngineCounters::default(),

@@ -78,6 +78,7 @@ pub(super) struct Timers {
     period_ns: u64,
     stack_bytes: u32,
     program: i32,
+    is_started: bool,
     /// Hits due on events that were closed.
     closed_due: u64,
 }
@@ -85,10 +86,8 @@ pub(super) struct Timers {
 impl Timers {
     /// Opens the events of every online CPU; side-band records flow from here on, samples from [`Timers::start`] on.
     pub(super) fn open(program: i32, period_ns: u64, stack_bytes: u32) -> Result<Timers, SamplerError> {
-        let mut timers = Timers { cpus: Vec::new(), period_ns, stack_bytes, program, closed_due: 0 };
-        for number in cpus::online()? {
-            timers.add_if_online(number)?;
-        }
+        let mut timers = Timers { cpus: Vec::new(), period_ns, stack_bytes, program, is_started: false, closed_due: 0 };
+        timers.open_missing(&cpus::online()?)?;
         Ok(timers)
     }
 
@@ -108,12 +107,16 @@ impl Timers {
         let records = PerfRing::map(&side_band, SIDE_BAND_RING_BYTES)?;
         sampling.set_program(self.program)?;
         side_band.enable()?;
+        if self.is_started {
+            sampling.enable()?;
+        }
         self.cpus.push(Cpu { number, sampling, side_band, copies, records, counted: 0, due: 0 });
         Ok(())
     }
 
     /// Starts sampling, each CPU at another phase of the period.
-    pub(super) fn start(&self) -> Result<(), SamplerError> {
+    pub(super) fn start(&mut self) -> Result<(), SamplerError> {
+        self.is_started = true;
         let count = self.cpus.len().max(1) as u32;
         let apart = Duration::from_nanos(self.period_ns).min(MAX_STAGGER) / count;
         for cpu in &self.cpus {
@@ -124,7 +127,8 @@ impl Timers {
     }
 
     /// Stops sampling; side-band goes on.
-    pub(super) fn stop(&self) -> Result<(), SamplerError> {
+    pub(super) fn stop(&mut self) -> Result<(), SamplerError> {
+        self.is_started = false;
         self.cpus.iter().try_for_each(|cpu| cpu.sampling.disable())
     }
 
@@ -165,28 +169,41 @@ impl Timers {
         self.cpus.iter().map(|cpu| Ok((cpu.number, cpu.due(self.period_ns)?))).collect()
     }
 
-    /// Follows CPUs that came online or went offline since the last call.
-    pub(super) fn follow_hotplug(&mut self) -> Result<(), SamplerError> {
-        let online = cpus::online()?;
+    /// The CPUs that have events.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.cpus.iter().map(|cpu| cpu.number)
+    }
+
+    /// What each CPU's event has counted, ns; `None` while sampling has not been started. Each is asked on its CPU.
+    pub(super) fn counts(&self) -> Result<Option<Vec<(u32, u64)>>, SamplerError> {
+        if !self.is_started {
+            return Ok(None);
+        }
+        self.cpus.iter().map(|cpu| Ok((cpu.number, cpu.sampling.count()?))).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Lets go of these CPUs' events and rings; the hits that were due on them stay counted.
+    pub(super) fn close(&mut self, gone: &[u32]) {
         let (mut closed, period) = (0, self.period_ns);
         self.cpus.retain(|cpu| {
-            let stays = online.contains(&cpu.number);
+            let stays = !gone.contains(&cpu.number);
             if !stays {
                 closed += cpu.due(period).unwrap_or(cpu.due);
             }
             stays
         });
         self.closed_due += closed;
-        for number in online {
-            let known = self.cpus.iter().any(|cpu| cpu.number == number);
-            if !known
-                && self.add_if_online(number)?
-                && let Some(cpu) = self.cpus.last()
-            {
-                cpu.sampling.enable()?;
+    }
+
+    /// Opens events on those of these CPUs that have none, and gives their numbers.
+    pub(super) fn open_missing(&mut self, online: &[u32]) -> Result<Vec<u32>, SamplerError> {
+        let mut come = Vec::new();
+        for number in online.iter().copied() {
+            if !self.numbers().any(|known| known == number) && self.add_if_online(number)? {
+                come.push(number);
             }
         }
-        Ok(())
+        Ok(come)
     }
 
     /// Hands every waiting perf record of every CPU to `each`: side-band first, so that what a copy needs is known.
@@ -199,10 +216,9 @@ impl Timers {
         }
     }
 
-    /// Bytes of all rings.
+    /// Bytes of all rings, as they are mapped: a change of the rate leaves them as they are.
     pub(super) fn ring_bytes(&self) -> u64 {
-        let copies = copy_ring_bytes(self.period_ns, self.stack_bytes);
-        self.cpus.len() as u64 * (copies + SIDE_BAND_RING_BYTES + 8192) as u64
+        self.cpus.iter().map(|cpu| (cpu.copies.bytes() + cpu.records.bytes()) as u64).sum()
     }
 }
 

@@ -220,6 +220,11 @@ impl PerfRing {
         Ok(PerfRing { base: base.cast(), bytes, data: data_bytes })
     }
 
+    /// How much is mapped: the control page and the data.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn position(&self, at: usize) -> &AtomicU64 {
         // SAFETY: `at` is one of two aligned u64 of the control page, shared with the kernel.
         unsafe { &*self.base.add(at).cast::<AtomicU64>() }
