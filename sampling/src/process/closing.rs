@@ -1,9 +1,10 @@
 //! Files of file systems that may never answer are closed by workers: `close` asks such a file system as well.
 //!
-//! Whoever drops a file last, be it the engine or a thread that names an interval, only puts it into a channel. What a silent
-//! file system keeps from being closed stays open, and is counted.
+//! Whoever drops a file last, be it the engine or a thread that names an interval, only puts it into a channel. One job at a
+//! time closes a lane's files. A lane that does not answer is left alone for a while; its files wait meanwhile, so many of them,
+//! and what is more stays open for good.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,13 +12,23 @@ use std::time::{Duration, Instant};
 
 use symbolizer::{Closer, OpenFile};
 
+use super::mount_list::Device;
 use super::workers::{Lane, PoolOptions, Report, Ticket, Workers};
 
 /// Closing takes a round trip to the server at most.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// A file that finds no room stays open, which costs a descriptor and some 300 bytes.
+/// As many lanes are asked at a time; with one job each, others wait for the next round.
+const QUEUE: usize = 1024;
 const POOL: PoolOptions =
-    PoolOptions { name: "everflame-close", threads: 1, queue: 1024, deadline: DEADLINE, abandoned: 8 };
+    PoolOptions { name: "everflame-close", threads: 1, queue: QUEUE, deadline: DEADLINE, abandoned: 8 };
+/// Most files that one job closes.
+const BATCH: usize = 64;
+/// How long a lane that did not answer is left alone, since each try may take another thread.
+const SILENCE: Duration = Duration::from_secs(300);
+/// Threads that one lane may hold; then it is left alone until one of them gets its answer.
+const MAX_STUCK: usize = 2;
+/// Most files that wait to be closed. Each is a descriptor.
+const MAX_BACKLOG: usize = 1024;
 
 /// A file that is closed only where that is said: a job that is thrown away must not close it.
 struct Unclosed(ManuallyDrop<File>);
@@ -28,14 +39,21 @@ impl Unclosed {
     }
 }
 
+struct Job {
+    device: Device,
+    files: usize,
+    is_stuck: bool,
+}
+
 /// See the module documentation.
 pub(super) struct Closing {
     workers: Workers<()>,
-    sender: Sender<(Lane, Unclosed)>,
-    dropped: Receiver<(Lane, Unclosed)>,
-    /// Lanes that did not answer once: whatever else they hold stays open, since each try would take another thread.
-    silent: HashSet<Lane>,
-    under_way: HashMap<Ticket, Lane>,
+    sender: Sender<(Device, Unclosed)>,
+    dropped: Receiver<(Device, Unclosed)>,
+    backlog: VecDeque<(Device, Unclosed)>,
+    /// Lanes that did not answer, and until when they are left alone.
+    silent: HashMap<Device, Instant>,
+    under_way: HashMap<Ticket, Job>,
     left_open: u64,
 }
 
@@ -47,7 +65,8 @@ impl Closing {
             workers: Workers::new(POOL),
             sender,
             dropped,
-            silent: HashSet::new(),
+            backlog: VecDeque::new(),
+            silent: HashMap::new(),
             under_way: HashMap::new(),
             left_open: 0,
         }
@@ -55,39 +74,86 @@ impl Closing {
 
     /// A file of that lane; those without one are closed by whoever drops them.
     pub(super) fn hold(&self, file: File, lane: Lane) -> OpenFile {
-        if lane.is_none() {
-            return file.into();
-        }
+        let Some(device) = lane else { return file.into() };
         let sender = self.sender.clone();
         // At the end nobody receives: the kernel closes it with the process, which then may wait for that server.
         let closer: Closer = Box::new(move |file| {
-            let _ = sender.send((lane, Unclosed(ManuallyDrop::new(file))));
+            let _ = sender.send((device, Unclosed(ManuallyDrop::new(file))));
         });
         OpenFile::closed_by(file, closer)
     }
 
-    /// Has closed what was dropped since the last call.
-    pub(super) fn end_round(&mut self, now: Instant) {
-        while let Ok((lane, file)) = self.dropped.try_recv() {
-            let asked = match self.silent.contains(&lane) {
-                true => None,
-                false => self.workers.submit(lane, move || file.close()),
-            };
-            match asked {
-                Some(ticket) => drop(self.under_way.insert(ticket, lane)),
-                None => self.left_open += 1,
+    /// Has closed what was dropped since the last call. Gives the devices that have just fallen silent.
+    pub(super) fn end_round(&mut self, now: Instant) -> Vec<Device> {
+        let fell_silent = self.take_reports(now);
+        self.silent.retain(|_, until| now < *until);
+        while let Ok((device, file)) = self.dropped.try_recv() {
+            let has_room = self.backlog.len() < MAX_BACKLOG;
+            self.left_open += u64::from(!has_room || self.is_silent(device));
+            if has_room {
+                self.backlog.push_back((device, file));
             }
         }
+        self.ask();
+        fell_silent
+    }
+
+    fn take_reports(&mut self, now: Instant) -> Vec<Device> {
+        let mut fell_silent = Vec::new();
         for (ticket, report) in self.workers.take(now) {
-            let lane = self.under_way.remove(&ticket);
-            if report != Report::Done(()) {
-                self.left_open += 1;
-                self.silent.extend(lane);
+            let Some(mut job) = self.under_way.remove(&ticket) else { continue };
+            match report {
+                Report::Done(()) => drop(self.silent.remove(&job.device)),
+                Report::Stuck => {
+                    let behind = self.backlog.iter().filter(|(device, _)| *device == job.device);
+                    self.left_open += (job.files + behind.count()) as u64;
+                    self.silent.insert(job.device, now + SILENCE);
+                    fell_silent.push(job.device);
+                    // Should it ever get its answer, its files are closed.
+                    job.is_stuck = true;
+                    self.under_way.insert(ticket, job);
+                }
+                Report::Dropped | Report::Panicked => self.left_open += job.files as u64,
+            }
+        }
+        fell_silent
+    }
+
+    fn is_silent(&self, device: Device) -> bool {
+        let stuck = self.under_way.values().filter(|job| job.device == device && job.is_stuck);
+        self.silent.contains_key(&device) || stuck.count() >= MAX_STUCK
+    }
+
+    fn is_busy(&self, device: Device) -> bool {
+        self.under_way.values().any(|job| job.device == device && !job.is_stuck)
+    }
+
+    /// One job for each lane that neither is silent nor has one.
+    fn ask(&mut self) {
+        let mut batches: HashMap<Device, Vec<Unclosed>> = HashMap::new();
+        let room = QUEUE.saturating_sub(self.under_way.len());
+        for (device, file) in std::mem::take(&mut self.backlog) {
+            let batch = batches.get(&device).map_or(0, Vec::len);
+            let has_room = if batch == 0 { batches.len() < room } else { batch < BATCH };
+            if has_room && !self.is_silent(device) && !self.is_busy(device) {
+                batches.entry(device).or_default().push(file);
+            } else {
+                self.backlog.push_back((device, file));
+            }
+        }
+        for (device, batch) in batches {
+            let files = batch.len();
+            let close = move || batch.into_iter().for_each(Unclosed::close);
+            match self.workers.submit(Some(device), close) {
+                Some(ticket) => {
+                    self.under_way.insert(ticket, Job { device, files, is_stuck: false });
+                }
+                None => self.left_open += files as u64,
             }
         }
     }
 
-    /// Files that could not be closed in time, ever, and most likely are still open.
+    /// Files that could not be closed in time, ever; what is tried again in vain counts again.
     pub(super) fn left_open(&self) -> u64 {
         self.left_open
     }
@@ -98,7 +164,8 @@ mod tests {
     use super::*;
     use std::os::fd::AsRawFd as _;
 
-    const LANE: Lane = Some((0, 7));
+    const DEVICE: Device = (0, 7);
+    const LANE: Lane = Some(DEVICE);
 
     fn is_open(number: i32) -> bool {
         std::path::Path::new(&format!("/proc/self/fd/{number}")).exists()
@@ -116,6 +183,27 @@ mod tests {
         }
     }
 
+    /// Rounds at that time, until `done`.
+    fn rounds(closing: &mut Closing, now: impl Fn() -> Instant, done: impl Fn(&Closing) -> bool) {
+        let began = Instant::now();
+        while !done(closing) {
+            assert!(began.elapsed() < DEADLINE * 12, "nothing happens");
+            closing.end_round(now());
+            closing.workers.wait(Duration::from_millis(10));
+        }
+    }
+
+    /// A job of that lane that ends when the sender is dropped.
+    fn block(closing: &mut Closing, device: Device) -> Sender<()> {
+        let (release, held) = channel::<()>();
+        let wait = move || {
+            let _ = held.recv();
+        };
+        let blocker = closing.workers.submit(Some(device), wait).unwrap();
+        closing.under_way.insert(blocker, Job { device, files: 1, is_stuck: false });
+        release
+    }
+
     #[test]
     fn a_file_of_a_slow_file_system_is_closed_by_a_worker_and_others_at_once() {
         let mut closing = Closing::new();
@@ -125,37 +213,59 @@ mod tests {
         assert_eq!(slow.as_raw_fd(), 701);
         drop(slow);
         assert!(is_open(701), "nobody has closed it yet");
-        let began = Instant::now();
-        while is_open(701) {
-            assert!(began.elapsed() < DEADLINE * 12, "nobody closes it");
-            closing.end_round(Instant::now());
-            closing.workers.wait(Duration::from_millis(10));
-        }
+        rounds(&mut closing, Instant::now, |_| !is_open(701));
         assert_eq!(closing.left_open(), 0);
     }
 
     #[test]
-    fn what_waits_behind_a_silent_file_system_stays_open_and_is_counted() {
+    fn files_of_a_silent_file_system_wait_until_it_answers() {
         let mut closing = Closing::new();
-        let (release, held) = channel::<()>();
-        let wait = move || {
-            let _ = held.recv();
-        };
-        let blocker = closing.workers.submit(LANE, wait).unwrap();
-        closing.under_way.insert(blocker, LANE);
+        let release = block(&mut closing, DEVICE);
         drop(closing.hold(file(702), LANE));
-        closing.end_round(Instant::now());
         // The worker has begun by the time that its deadline passes for the books.
-        let began = Instant::now();
-        while closing.left_open() < 2 {
-            assert!(began.elapsed() < DEADLINE * 12, "nobody counts it");
-            closing.end_round(Instant::now() + DEADLINE * 2);
-        }
-        assert!(is_open(702));
+        let late = Instant::now() + DEADLINE * 2;
+        rounds(&mut closing, || late, |closing| closing.silent.contains_key(&DEVICE));
         drop(closing.hold(file(703), LANE));
-        closing.end_round(Instant::now());
-        assert_eq!((closing.left_open(), is_open(703)), (3, true), "that file system is not asked again");
+        assert!(closing.end_round(late).is_empty(), "told once");
+        assert_eq!((closing.left_open(), is_open(702), is_open(703)), (3, true, true), "it is not asked again");
         drop(release);
-        drop(closing);
+        rounds(&mut closing, || late, |_| !is_open(702) && !is_open(703));
+    }
+
+    #[test]
+    fn a_silent_file_system_is_asked_again_after_a_while() {
+        let mut closing = Closing::new();
+        let release = block(&mut closing, DEVICE);
+        let late = Instant::now() + DEADLINE * 2;
+        rounds(&mut closing, || late, |closing| closing.silent.contains_key(&DEVICE));
+        drop(closing.hold(file(704), LANE));
+        closing.end_round(late + SILENCE - Duration::from_nanos(1));
+        assert!(is_open(704));
+        rounds(&mut closing, || late + SILENCE, |_| !is_open(704));
+        drop(release);
+    }
+
+    #[test]
+    fn one_silent_file_system_does_not_take_every_thread() {
+        let mut closing = Closing::new();
+        for (stuck, silent) in [(1, false), (MAX_STUCK, true)] {
+            for device in std::iter::repeat_n(DEVICE, stuck).chain([(0, 8)]) {
+                let ticket = closing.workers.submit(None, || ()).unwrap();
+                closing.under_way.insert(ticket, Job { device, files: 1, is_stuck: true });
+            }
+            assert_eq!(closing.is_silent(DEVICE), silent, "{stuck}");
+            closing.under_way.clear();
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_among_those_that_wait_stays_open_and_is_counted() {
+        let mut closing = Closing::new();
+        closing.silent.insert(DEVICE, Instant::now() + SILENCE);
+        let wait = |_| (DEVICE, Unclosed(ManuallyDrop::new(file(705))));
+        closing.backlog = (0..MAX_BACKLOG).map(wait).collect();
+        drop(closing.hold(file(706), LANE));
+        closing.end_round(Instant::now());
+        assert_eq!((closing.backlog.len(), closing.left_open(), is_open(706)), (MAX_BACKLOG, 1, true));
     }
 }

@@ -142,7 +142,7 @@ pub struct ExecutableCounters {
     pub opened_aside: u64,
     /// Openings and row builds that were given up after their deadline.
     pub stuck: u64,
-    /// Files that stay open because their file system did not answer when they, or others of it, were to be closed.
+    /// Files that stayed open because their file system did not answer when they, or others of it, were to be closed.
     pub left_open: u64,
     /// Files not asked for, because one of the same device got stuck a short time ago.
     pub avoided: u64,

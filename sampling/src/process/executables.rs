@@ -121,7 +121,10 @@ impl Executables {
     pub fn end_round(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         self.early.end_round(now_ns);
-        self.closing.end_round(Instant::now());
+        let now = Instant::now();
+        for device in self.closing.end_round(now) {
+            self.asked.avoid(device, now);
+        }
         self.counters.left_open = self.closing.left_open();
     }
 
