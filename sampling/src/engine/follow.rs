@@ -5,46 +5,18 @@ use unwind::end::End;
 
 use super::counters::MAX_COSTS;
 use super::cut::{MAX_CGROUPS, MAX_KERNEL_SYMBOLS};
+use super::held::Held;
 use super::options::EngineError;
 use super::run::{Engine, Item, Sampled};
 use super::settle::{Owner, Unfinished};
 use super::timers::monotonic_ns;
-use crate::process::{Process, Published, Snapshot};
+use crate::process::{ExecutableIndex, Finished, Published, Snapshot};
 use crate::sampler::object::PodProcessEntry;
 use crate::sampler::perf_record::{Event, PerfRecord, StackCopy};
 use crate::sampler::record::Record;
 
 /// What may pass between a program's end and perf's own look at the clock, ns.
 const JOIN_SLACK_NS: u64 = 20_000;
-
-/// From so many mappings on, a process is not looked at anew each time that it changes.
-const MANY_MAPPINGS: usize = 1024;
-/// With as many, it is looked at anew after so many ns for each of them: 16,384 mappings every 1.6 s.
-const PAUSE_NS_EACH: u64 = 100_000;
-
-/// The snapshot of a process that its samples are told by.
-pub(super) struct Held {
-    start_time_ns: u64,
-    program: u32,
-    version: u64,
-    displacements: u32,
-    taken_ns: u64,
-    pub(super) snapshot: Snapshot,
-}
-
-impl Held {
-    /// Whether it is of this process while it runs this program.
-    fn is_of(&self, process: &Process) -> bool {
-        (self.start_time_ns, self.program) == (process.start_time_ns, process.program)
-    }
-
-    /// Whether it must do a little longer: another one would cost too much.
-    fn must_do(&self, now_ns: u64) -> bool {
-        let mappings = self.snapshot.mappings.len();
-        let pause_ns = mappings as u64 * PAUSE_NS_EACH;
-        mappings >= MANY_MAPPINGS && !self.snapshot.is_pending && now_ns.saturating_sub(self.taken_ns) < pause_ns
-    }
-}
 
 impl Engine {
     pub(super) fn handle(&mut self, items: Vec<Item>) -> Result<(), EngineError> {
@@ -65,16 +37,27 @@ impl Engine {
 
     /// Takes in what workers have done; processes that waited for it get new tables.
     pub(super) fn take_finished(&mut self) -> Result<(), EngineError> {
-        let found = self.executables.take_finished(&mut self.tables)?;
-        for pid in &found {
+        let Finished { mut processes, regained } = self.executables.take_finished(&mut self.tables)?;
+        processes.extend(self.users_of(&regained));
+        for pid in &processes {
             self.processes.changed(*pid);
         }
-        for pid in found.into_iter().chain(self.processes.take_readings()) {
+        for pid in processes.into_iter().chain(self.processes.take_readings()) {
             if self.processes.get(pid).is_some_and(|process| process.sampled && process.ended_ns.is_none()) {
                 self.dirty.insert(pid);
             }
         }
         Ok(())
+    }
+
+    /// Who has a table that names one of these executables: what the rule caches hold under its tag is not true any more.
+    fn users_of(&self, executables: &[ExecutableIndex]) -> Vec<u32> {
+        if executables.is_empty() {
+            return Vec::new();
+        }
+        let names_one = |published: &Published| executables.iter().any(|one| published.executables.contains(one));
+        let users = self.processes.iter().filter(|process| process.published.as_ref().is_some_and(names_one));
+        users.map(|process| process.pid).collect()
     }
 
     pub(super) fn handle_perf(&mut self, perf: PerfRecord) -> Result<(), EngineError> {
@@ -274,12 +257,9 @@ impl Engine {
             self.snapshots.extend(before.map(|held| (pid, held)));
             return snapshot;
         }
-        let Process { start_time_ns, program, version, displacements, .. } = *process;
         let before = before.map(|held| held.snapshot);
         let snapshot = Snapshot::take(&self.processes, &mut self.executables, pid, before.as_ref()).unwrap_or_default();
-        let taken_ns = monotonic_ns();
-        let held = Held { start_time_ns, program, version, displacements, taken_ns, snapshot: snapshot.clone() };
-        self.snapshots.insert(pid, held);
+        self.snapshots.insert(pid, Held::new(process, snapshot.clone(), monotonic_ns()));
         snapshot
     }
 
@@ -321,38 +301,5 @@ impl Engine {
             self.tables.unload_process(old.loaded);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::process::{Backing, Mapping, Mappings};
-
-    fn held(mappings: usize) -> Held {
-        let mapping = |at: u64| Mapping {
-            start: at << 13,
-            end: (at << 13) + 4096,
-            file_offset: 0,
-            device: (0, 0),
-            inode: 0,
-            path: "".into(),
-            backing: Backing::Anonymous,
-        };
-        let mappings = Mappings::from_unsorted((1..=mappings as u64).map(mapping).collect());
-        let mut snapshot = Snapshot::default();
-        snapshot.mappings = mappings.into();
-        Held { start_time_ns: 1, program: 0, version: 1, displacements: 0, taken_ns: 1000, snapshot }
-    }
-
-    #[test]
-    fn only_processes_with_very_many_mappings_wait_and_the_more_the_longer() {
-        for (mappings, pause_ns) in [(0, 0), (1023, 0), (1024, 102_400_000), (16_384, 1_638_400_000)] {
-            let mut held = held(mappings);
-            assert!(!held.must_do(1000 + pause_ns), "{mappings}");
-            assert_eq!(held.must_do(999 + pause_ns), pause_ns > 0, "{mappings}");
-            held.snapshot.is_pending = true;
-            assert!(!held.must_do(1000), "what waits for files is looked at when they are there");
-        }
     }
 }

@@ -9,6 +9,9 @@ use crate::process::{ExecutableIndex, Snapshot};
 /// How long a sample waits for its copy. The kernel makes both within one interrupt, and both rings are read each round.
 const COPY_PATIENCE_NS: u64 = 1_000_000_000;
 
+/// Most processes whose files are looked for again at a time: each gets a new table.
+const MAX_LOOKS: usize = 16;
+
 impl Engine {
     /// Called about once a second.
     pub(super) fn forget(&mut self, now_ns: u64) {
@@ -21,9 +24,22 @@ impl Engine {
         self.executables.forget_ended(now_ns, |pid| processes.get(pid).is_some());
         self.snapshots.retain(|pid, _| processes.get(*pid).is_some());
         self.announced.retain(|pid, _| processes.get(*pid).is_some());
+        self.look_for_files_again(now_ns);
         if self.executables.is_sweep_due(now_ns) {
             let in_use = self.executables_in_use();
             self.executables.forget_unused(now_ns, |index| in_use.contains(&index), &mut self.tables);
+        }
+    }
+
+    /// Processes that were without some file for long are looked at again: nothing else would tell that it can be had.
+    fn look_for_files_again(&mut self, now_ns: u64) {
+        let processes = &self.processes;
+        let lives = |pid: u32| processes.get(pid).is_some_and(|process| process.ended_ns.is_none());
+        let due = self.snapshots.iter().filter(|(pid, held)| held.is_worth_another_look(now_ns) && lives(**pid));
+        let due: Vec<u32> = due.map(|(pid, _)| *pid).take(MAX_LOOKS).collect();
+        for pid in due {
+            self.processes.changed(pid);
+            self.dirty.insert(pid);
         }
     }
 

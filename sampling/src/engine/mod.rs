@@ -10,6 +10,7 @@ mod cut;
 mod finish;
 mod follow;
 mod forget;
+mod held;
 mod hotplug;
 mod idle;
 mod options;

@@ -12,7 +12,7 @@ use symbolizer::perf_map::locate::Place;
 
 use super::account::Moment;
 use super::counters::EngineCounters;
-use super::follow::Held;
+use super::held::Held;
 use super::hotplug::Looks;
 use super::idle::IdleBefore;
 use super::options::{EngineError, Options};

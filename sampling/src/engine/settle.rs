@@ -8,7 +8,7 @@ use unwind::end::{End, provenance};
 
 use super::copies::{CopiedFrames, walk_copy};
 use super::run::Engine;
-use crate::process::{Backing, ExecutableIndex, Mappings, Resolution, Resolved, RowState, Snapshot};
+use crate::process::{Backing, Executable, ExecutableIndex, Mappings, Resolution, Resolved, Snapshot};
 use crate::sampler::perf_record::StackCopy;
 use crate::sampler::record::Record;
 use crate::tables::{AgentSlab, LocalSegment, encode_process_table};
@@ -75,8 +75,7 @@ impl Engine {
     fn is_building(&mut self, snapshot: &Snapshot) -> bool {
         let _ = snapshot.table(&mut self.executables, &mut self.tables);
         snapshot.executables().any(|executable| {
-            let rows = self.executables.get(executable).map(|executable| &executable.rows);
-            matches!(rows, Some(RowState::Building | RowState::Unbuilt))
+            self.executables.get(executable).is_some_and(Executable::awaits_rows)
         })
     }
 

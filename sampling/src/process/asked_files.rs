@@ -51,6 +51,8 @@ enum State {
 struct Question {
     mapping: Mapping,
     asked_by: u32,
+    /// Who waited until it got stuck.
+    told_in_vain: Vec<u32>,
 }
 
 /// A file that a worker has found, or not; to be [answered](AskedFiles::answer).
@@ -121,7 +123,7 @@ impl AskedFiles {
             return Answer::Nothing;
         };
         counters.opened_aside += 1;
-        self.questions.insert(ticket, Question { mapping: mapping.clone(), asked_by: pid });
+        self.questions.insert(ticket, Question { mapping: mapping.clone(), asked_by: pid, told_in_vain: Vec::new() });
         self.files.insert(key, State::Looking { waiting: vec![pid] });
         Answer::Pending
     }
@@ -158,7 +160,7 @@ impl AskedFiles {
     pub(super) fn take(&mut self, now: Instant) -> (Vec<Arrived>, Vec<u32>) {
         let (mut arrived, mut in_vain) = (Vec::new(), Vec::new());
         for (ticket, report) in self.workers.take(now) {
-            let Some(Question { mapping, asked_by }) = self.questions.get(&ticket) else { continue };
+            let Some(Question { mapping, asked_by, .. }) = self.questions.get(&ticket) else { continue };
             match report {
                 Report::Done(found) => {
                     // Late or not: the device answers.
@@ -168,7 +170,11 @@ impl AskedFiles {
                 Report::Stuck => {
                     let mapping = mapping.clone();
                     self.avoid(mapping.device, now);
-                    in_vain.extend(self.settle(&mapping, None, 0, now));
+                    let waiting = self.settle(&mapping, None, 0, now);
+                    in_vain.extend(&waiting);
+                    if let Some(question) = self.questions.get_mut(&ticket) {
+                        question.told_in_vain = waiting;
+                    }
                 }
                 Report::Dropped | Report::Panicked => in_vain.extend(self.answer(ticket, None, now)),
             }
@@ -180,16 +186,70 @@ impl AskedFiles {
         (arrived, in_vain)
     }
 
-    /// Says what a file turned out to be; gives the processes that waited for it.
+    /// Says what a file turned out to be; gives the processes that waited for it, or were told in vain before it came late.
     pub(super) fn answer(&mut self, ticket: Ticket, found: Option<ExecutableIndex>, now: Instant) -> Vec<u32> {
-        let Some(Question { mapping, asked_by }) = self.questions.remove(&ticket) else { return Vec::new() };
-        self.settle(&mapping, found, asked_by, now)
+        let Some(Question { mapping, asked_by, told_in_vain }) = self.questions.remove(&ticket) else {
+            return Vec::new();
+        };
+        let mut told = self.settle(&mapping, found, asked_by, now);
+        if found.is_some() {
+            told.extend(told_in_vain);
+        }
+        told
     }
 
     fn settle(&mut self, mapping: &Mapping, found: Option<ExecutableIndex>, asked_by: u32, now: Instant) -> Vec<u32> {
         match self.files.insert(key(mapping), State::Answered { at: now, found, asked_by }) {
             Some(State::Looking { waiting }) => waiting,
             Some(State::Answered { .. }) | None => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::super::mappings::Backing;
+    use super::*;
+
+    #[test]
+    fn an_answer_that_comes_late_is_told_to_those_who_were_told_in_vain() {
+        let mapping = Mapping {
+            start: 0x1000,
+            end: 0x2000,
+            file_offset: 0,
+            device: (0, 7),
+            inode: 5,
+            path: "/x".into(),
+            backing: Backing::File,
+        };
+        for found in [None, Some(ExecutableIndex { slot: 3, generation: 0 })] {
+            let mut asked = AskedFiles::new();
+            let (begun, begins) = channel();
+            let (end, ends) = channel::<()>();
+            let work = move || {
+                begun.send(()).unwrap();
+                let _ = ends.recv();
+                Found::default()
+            };
+            let ticket = asked.workers.submit(Some(mapping.device), work).unwrap();
+            let question = Question { mapping: mapping.clone(), asked_by: 10, told_in_vain: Vec::new() };
+            asked.questions.insert(ticket, question);
+            asked.files.insert(key(&mapping), State::Looking { waiting: vec![10, 11] });
+            begins.recv().unwrap();
+            let late = Instant::now() + DEADLINE;
+            assert_eq!(asked.take(late).1, [10, 11]);
+            assert!(asked.avoids(mapping.device, late));
+            drop(end);
+            let mut arrived = Vec::new();
+            while arrived.is_empty() {
+                asked.wait(DEADLINE);
+                arrived = asked.take(late).0;
+            }
+            assert!(!asked.avoids(mapping.device, late));
+            let told = asked.answer(arrived[0].ticket, found, late);
+            assert_eq!(told, if found.is_some() { vec![10, 11] } else { vec![] });
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Executable {
     pub descriptor: Option<u32>,
     /// CLOCK_MONOTONIC when it was last sampled, ns, to a round: the least recently sampled one is evicted first.
     pub last_sampled_ns: u64,
+    /// Whether the kernel reads its descriptor as one without rows, and so caches what is no rule.
+    pub(super) reads_as_gaps: bool,
     pub(super) recent: RecentSamples,
     /// How long it waited when it was last refused, ns.
     pub(super) waited_ns: u64,
@@ -107,6 +109,17 @@ pub struct Executable {
     pub(super) size: u64,
     /// The device, if its file system may not answer: reading waits in that lane.
     pub(super) lane: Lane,
+}
+
+impl Executable {
+    /// Whether its rows are still to come. Without a descriptor, for which there was no room, nobody is asked for them.
+    pub fn awaits_rows(&self) -> bool {
+        match self.rows {
+            RowState::Building => true,
+            RowState::Unbuilt => self.descriptor.is_some(),
+            RowState::Loaded(_) | RowState::None(_) | RowState::Refused(_) => false,
+        }
+    }
 }
 
 /// What could not be had, for the user to see.

@@ -51,6 +51,14 @@ pub struct Executables {
     pub counters: ExecutableCounters,
 }
 
+/// What workers have done.
+pub struct Finished {
+    /// Processes for which files were found, or given up: they are to be looked at again.
+    pub processes: Vec<u32>,
+    /// Executables that were without rows for the kernel until now: what was cached of them is to be forgotten.
+    pub regained: Vec<ExecutableIndex>,
+}
+
 /// What a file was found to be.
 pub(super) struct KnownFile {
     pub(super) executable: Option<ExecutableIndex>,
@@ -191,9 +199,8 @@ impl Executables {
         }
     }
 
-    /// Takes in what workers have done. Gives the processes for which files were found, or given up: they are to be looked at
-    /// again.
-    pub fn take_finished(&mut self, tables: &mut Tables) -> Result<Vec<u32>, SamplerError> {
+    /// Takes in what workers have done.
+    pub fn take_finished(&mut self, tables: &mut Tables) -> Result<Finished, SamplerError> {
         let now = Instant::now();
         let (arrived, mut processes) = self.asked.take(now);
         for Arrived { ticket, pid, mapping, found } in arrived {
@@ -210,9 +217,9 @@ impl Executables {
             };
             processes.extend(self.asked.answer(ticket, index, now));
         }
-        self.take_built(tables, now)?;
+        let regained = self.take_built(tables, now)?;
         self.counters.stuck = self.asked.stuck() + self.builders.stuck();
-        Ok(processes)
+        Ok(Finished { processes, regained })
     }
 
     /// Waits until a worker has done something, but not longer than `timeout`.
@@ -296,6 +303,7 @@ impl Executables {
             is_go: false,
             descriptor: None,
             last_sampled_ns: 0,
+            reads_as_gaps: false,
             recent: RecentSamples::default(),
             waited_ns: 0,
             last_used_ns: self.now_ns,
@@ -317,6 +325,7 @@ impl Executables {
                 is_go: false,
                 descriptor: None,
                 last_sampled_ns: 0,
+                reads_as_gaps: false,
                 recent: RecentSamples::default(),
                 waited_ns: 0,
                 last_used_ns: 0,

@@ -32,7 +32,7 @@ mod workers;
 
 pub use busy::Busy;
 pub use executable::{Executable, ExecutableCounters, ExecutableIndex, Retry, RowState};
-pub use executables::{Executables, MAX_EXECUTABLES};
+pub use executables::{Executables, Finished, MAX_EXECUTABLES};
 pub use identity::{FileKey, Header, Load, build_id_of_notes, read_header};
 pub use mappings::{Backing, MAX_MAPPINGS, Mapping, Mappings};
 pub use one_process::{Process, Published};

@@ -149,8 +149,13 @@ impl Executables {
         Ok(descriptor)
     }
 
-    /// Puts finished rows into the slab.
-    pub(super) fn take_built(&mut self, tables: &mut Tables, now: Instant) -> Result<(), SamplerError> {
+    /// Puts finished rows into the slab. Gives the executables that were without rows for the kernel until then.
+    pub(super) fn take_built(
+        &mut self,
+        tables: &mut Tables,
+        now: Instant,
+    ) -> Result<Vec<ExecutableIndex>, SamplerError> {
+        let mut regained = Vec::new();
         for (index, report) in self.builders.take(now) {
             let state = match report {
                 Report::Done(built) => self.load(index, built, tables)?,
@@ -162,19 +167,28 @@ impl Executables {
                 }
                 Report::Panicked => self.without_rows(index, "the row builder failed".into(), tables),
             };
-            if let Some(executable) = self.slots.get_mut(index) {
-                executable.rows = state;
+            let Some(executable) = self.slots.get_mut(index) else { continue };
+            if matches!(state, RowState::Loaded(_)) && std::mem::take(&mut executable.reads_as_gaps) {
+                regained.push(index);
             }
+            executable.rows = state;
         }
-        Ok(())
+        Ok(regained)
     }
 
     fn without_rows(&mut self, index: ExecutableIndex, why: String, tables: &mut Tables) -> RowState {
         self.counters.without_rows += 1;
-        if let Some(descriptor) = self.slots.get(index).and_then(|executable| executable.descriptor) {
-            tables.mark_without_rows(descriptor);
-        }
+        self.let_read_as_gaps(index, tables);
         RowState::None(why)
+    }
+
+    /// The kernel walks its code by frame pointer from now on, and caches that.
+    fn let_read_as_gaps(&mut self, index: ExecutableIndex, tables: &mut Tables) {
+        let Some(executable) = self.slots.get_mut(index) else { return };
+        if let Some(descriptor) = executable.descriptor {
+            tables.mark_without_rows(descriptor);
+            executable.reads_as_gaps = true;
+        }
     }
 
     fn load(&mut self, index: ExecutableIndex, built: Built, tables: &mut Tables) -> Result<RowState, SamplerError> {
@@ -251,10 +265,8 @@ impl Executables {
 
     /// Until it is tried again, its code is walked by frame pointer: copies of its stacks would be of no use.
     fn refuse(&mut self, index: ExecutableIndex, now_ns: Option<u64>, tables: &mut Tables) -> RowState {
+        self.let_read_as_gaps(index, tables);
         let Some(executable) = self.slots.get_mut(index) else { return RowState::Unbuilt };
-        if let Some(descriptor) = executable.descriptor {
-            tables.mark_without_rows(descriptor);
-        }
         let waited_ns = (executable.waited_ns * 2).clamp(RETRY_NS, MAX_RETRY_NS);
         executable.waited_ns = waited_ns;
         let at_ns = now_ns.map_or(u64::MAX, |now_ns| now_ns.saturating_add(waited_ns));
@@ -284,5 +296,69 @@ fn build(input: &Input) -> Result<(Plan, BuildStats, bool), String> {
         Input::Bytes(bytes) => of_bytes(bytes),
         Input::File(_, size) if *size > MAX_FILE_BYTES => Err(format!("the file has {size} bytes, more than 4 GiB")),
         Input::File(file, _) => with_bytes(file, of_bytes).map_err(|error| format!("cannot map the file: {error}"))?,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::mappings::{Backing, Mapping};
+    use super::super::snapshot::{Resolution, Resolved};
+    use super::*;
+    use crate::tables::Segments;
+
+    /// The vDSO, whose rows need no file.
+    fn with_vdso() -> (Executables, ExecutableIndex) {
+        let mut executables = Executables::new(Path::new("/nowhere"));
+        let mapping = Mapping {
+            start: 0x1000,
+            end: 0x3000,
+            file_offset: 0,
+            device: (0, 0),
+            inode: 0,
+            path: "[vdso]".into(),
+            backing: Backing::Vdso,
+        };
+        let Resolution::Known(Resolved { executable, .. }) =
+            executables.resolve(Path::new("/nowhere"), (7, &[]), &mapping)
+        else {
+            panic!("the kernel gives us a vDSO");
+        };
+        (executables, executable)
+    }
+
+    fn tables() -> Tables {
+        Tables::new(Segments::unpublished(), 4 << 20)
+    }
+
+    #[test]
+    fn rows_that_take_the_place_of_none_are_told_and_the_first_ones_are_not() {
+        for says_none in [false, true] {
+            let ((mut executables, index), mut tables) = (with_vdso(), tables());
+            executables.descriptor(index, &mut tables).unwrap();
+            assert!(executables.get(index).unwrap().awaits_rows());
+            if says_none {
+                let state = executables.refuse(index, Some(1), &mut tables);
+                assert!(matches!(state, RowState::Refused(_)));
+            }
+            let mut regained = Vec::new();
+            while executables.working() > 0 {
+                executables.wait(Duration::from_secs(1));
+                regained.extend(executables.take_finished(&mut tables).unwrap().regained);
+            }
+            assert!(matches!(executables.get(index).unwrap().rows, RowState::Loaded(_)));
+            assert_eq!(regained, if says_none { vec![index] } else { vec![] });
+            assert!(!executables.get(index).unwrap().awaits_rows());
+        }
+    }
+
+    #[test]
+    fn without_room_for_a_descriptor_nobody_waits_for_rows() {
+        let ((mut executables, index), mut tables) = (with_vdso(), tables());
+        while tables.reserve_descriptor().unwrap().is_some() {}
+        assert_eq!(executables.descriptor(index, &mut tables).unwrap(), 0);
+        assert!(matches!(executables.get(index).unwrap().rows, RowState::Unbuilt));
+        assert!(!executables.get(index).unwrap().awaits_rows());
     }
 }

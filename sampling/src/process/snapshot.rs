@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::executable::ExecutableIndex;
 use super::executables::Executables;
-use super::mappings::{Mapping, Mappings};
+use super::mappings::{Backing, Mapping, Mappings};
 use super::processes::Processes;
 use crate::sampler::SamplerError;
 use crate::tables::{TableMapping, Tables};
@@ -89,6 +89,14 @@ impl Snapshot {
             Some((index, old)) if old == mapping => self.resolution(index),
             _ => Resolution::Nothing,
         }
+    }
+
+    /// Whether a file that is mapped could not be had, or is no executable.
+    pub fn lacks_file(&self) -> bool {
+        let is_lacking = |(mapping, resolution): (&Mapping, &Resolution)| {
+            mapping.backing == Backing::File && *resolution == Resolution::Nothing
+        };
+        self.mappings.iter().zip(self.resolved.iter()).any(is_lacking)
     }
 
     /// What the mapping at `index` was resolved to.
