@@ -91,8 +91,8 @@ impl Engine {
         for (executable, mapping) in &self.executable_mappings {
             put(*mapping, self.code_of(*executable));
         }
-        for (mapping, (pid, start_time_ns, place)) in &self.run_time_code {
-            put(*mapping, Some(Code::RunTime { pid: *pid, start_time_ns: *start_time_ns, place: place.clone() }));
+        for (mapping, pid, start_time_ns, place) in self.run_time_code.iter() {
+            put(mapping, Some(Code::RunTime { pid, start_time_ns, place }));
         }
         code
     }

@@ -18,6 +18,7 @@ mod order;
 mod precedence;
 mod rounds;
 mod run;
+mod run_time;
 mod settle;
 mod statistics;
 mod tags;

@@ -8,7 +8,6 @@ use std::sync::mpsc::SyncSender;
 
 use aya::maps::{MapData, RingBuf};
 use profiler_common::Counter;
-use symbolizer::perf_map::locate::Place;
 
 use super::account::Moment;
 use super::counters::EngineCounters;
@@ -17,6 +16,7 @@ use super::hotplug::Looks;
 use super::idle::IdleBefore;
 use super::options::{EngineError, Options};
 use super::order::{Order, Timed};
+use super::run_time::RunTimeCode;
 use super::settle::{Capture, Unfinished};
 use super::tags::Tags;
 use super::timers::{Timers, monotonic_ns};
@@ -34,9 +34,6 @@ use profiles::profile::{BatchBuilder, MappingIndex};
 
 /// Changes of the rate that are remembered, for samples that wait meanwhile: the governor makes one every two seconds at most.
 const MAX_PERIODS: usize = 32;
-
-/// Process, its start and where its perf map is.
-pub(super) type RunTimeCode = (u32, u64, Option<Arc<Place>>);
 
 pub(super) enum Item {
     Record(Record),
@@ -79,8 +76,7 @@ pub struct Engine {
     pub(super) dirty: HashSet<u32>,
     pub(super) builder: BatchBuilder,
     pub(super) executable_mappings: HashMap<ExecutableIndex, MappingIndex>,
-    /// Process and its start of the mappings that stand for code made at run time.
-    pub(super) run_time_code: HashMap<MappingIndex, RunTimeCode>,
+    pub(super) run_time_code: RunTimeCode,
     pub(super) kernel_symbols: Vec<KernelSymbol>,
     pub(super) local: LocalSegment,
     pub(super) local_holds: Option<Arc<Vec<Resolution>>>,
@@ -183,7 +179,7 @@ impl Engine {
             dirty: HashSet::new(),
             builder: BatchBuilder::new(),
             executable_mappings: HashMap::new(),
-            run_time_code: HashMap::new(),
+            run_time_code: RunTimeCode::default(),
             kernel_symbols: Vec::new(),
             local: LocalSegment::new(),
             local_holds: None,

@@ -74,9 +74,7 @@ impl Engine {
     /// Whether some executable of the snapshot is still with a row builder; asks for the rows, should nobody have done so yet.
     fn is_building(&mut self, snapshot: &Snapshot) -> bool {
         let _ = snapshot.table(&mut self.executables, &mut self.tables);
-        snapshot.executables().any(|executable| {
-            self.executables.get(executable).is_some_and(Executable::awaits_rows)
-        })
+        snapshot.executables().any(|executable| self.executables.get(executable).is_some_and(Executable::awaits_rows))
     }
 
     /// Finishes the samples whose files and tables are there; all of them when `now`.
@@ -260,13 +258,12 @@ impl Engine {
                 self.builder.location(kind, Some(at), address.wrapping_sub(bias))
             }
             _ if mapping.backing == Backing::Anonymous => {
-                // By process: the same address is other code in the next one.
-                let at = self.builder.mapping(&jit_mapping(owner.pid), "");
-                if !self.run_time_code.contains_key(&at) {
-                    let root = self.executables.root_of(owner.pid);
-                    let place = self.processes.place(owner.pid, owner.start_time_ns, root);
-                    self.run_time_code.insert(at, (owner.pid, owner.start_time_ns, place));
-                }
+                let (pid, start_time_ns) = (owner.pid, owner.start_time_ns);
+                let at = self.run_time_code.mapping(pid, start_time_ns).unwrap_or_else(|| {
+                    let root = self.executables.root_of(pid);
+                    let place = self.processes.place(pid, start_time_ns, root);
+                    self.run_time_code.add(&mut self.builder, (pid, start_time_ns), place)
+                });
                 self.builder.location(LocationKind::Jit, Some(at), address)
             }
             _ => {
@@ -281,9 +278,4 @@ impl Engine {
 /// Whether a walk of the copy tells more than the kernel's record did.
 fn better(again: &CopiedFrames, end: End, frames: usize) -> bool {
     again.end == End::Complete || again.frames.len() > frames || (again.frames.len() == frames && again.end != end)
-}
-
-/// The name of a process's code without a file.
-fn jit_mapping(pid: u32) -> String {
-    format!("[anon {pid}]")
 }
