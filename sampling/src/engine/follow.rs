@@ -136,7 +136,10 @@ impl Engine {
 
     pub(super) fn handle_record(&mut self, record: Record) -> Result<(), EngineError> {
         let pid = record.header.tgid;
-        self.processes.ensure(pid);
+        let process = self.processes.ensure(pid);
+        if let Some(process) = process.filter(|_| record.header.tid == pid) {
+            process.take_name(record.comm());
+        }
         if !self.options.target.wants(&self.processes, pid, record.comm()) {
             self.counters.filtered += 1;
             self.mark_unwanted(pid, record.header.time_ns);

@@ -16,7 +16,9 @@ impl Engine {
     /// Called about once a second.
     pub(super) fn forget(&mut self, now_ns: u64) {
         self.give_up_copies(now_ns);
-        for (pid, published) in self.processes.rescan(now_ns) {
+        let mut ended = self.processes.end_leaderless();
+        ended.extend(self.processes.rescan(now_ns));
+        for (pid, published) in ended {
             self.retire(pid, published);
         }
         self.processes.forget_ended(now_ns);

@@ -33,7 +33,7 @@ pub struct Process {
     pub pid: u32,
     /// Its parent's pid when it was made, or as `/proc` said.
     pub parent: u32,
-    /// CLOCK_MONOTONIC, ns.
+    /// When it was made, ns: CLOCK_MONOTONIC if a record told, CLOCK_BOOTTIME if `/proc` did.
     pub start_time_ns: u64,
     /// Name of the main thread.
     pub comm: Arc<str>,
@@ -59,6 +59,10 @@ pub struct Process {
     pub program: u32,
     /// How often a mapping took the place of other code.
     pub displacements: u32,
+    /// Its leader has ended, other threads have not.
+    pub(super) leader_ended: bool,
+    /// When a thread of it ended since its leader did, ns: then it was not asked yet whether it was the last one.
+    pub(super) thread_ended_ns: Option<u64>,
     /// Set by exec until the first executable mapping names the program.
     pub(super) awaiting_program: bool,
     /// Where it looks for its perf map, once that was asked for.
@@ -98,6 +102,8 @@ impl Process {
             exec_ns: 0,
             program: 0,
             displacements: 0,
+            leader_ended: false,
+            thread_ended_ns: None,
             awaiting_program: false,
             place: None,
             reading: None,
@@ -116,6 +122,14 @@ impl Process {
         in_exec || self.ended_ns.is_some_and(|ended_ns| time_ns >= ended_ns.saturating_sub(BEFORE_EXIT_NS))
     }
 
+    /// A sample of its main thread carries that thread's name. It is the only one that tells a forked process's: the child has the
+    /// name of the thread that made it, which may not be its parent's main thread.
+    pub fn take_name(&mut self, name: &[u8]) {
+        if !name.is_empty() && self.comm.as_bytes() != name {
+            self.comm = String::from_utf8_lossy(name).as_ref().into();
+        }
+    }
+
     /// Whether its mappings are still being read for the first time.
     pub fn awaits_maps(&self) -> bool {
         self.reading.as_ref().is_some_and(|reading| reading.is_first)
@@ -126,5 +140,19 @@ impl Process {
         self.displacements = self.displacements.wrapping_add(1);
         let published = self.published.as_ref().map_or(0, |published| published.generation + 1);
         self.stale_before = self.stale_before.max(published);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_of_the_main_thread_names_its_process() {
+        let mut process = Process { comm: "parent's main".into(), ..Process::new(7, 6, 1) };
+        for (name, comm) in [(&b"worker"[..], "worker"), (b"", "worker"), (b"a\xffb", "a\u{fffd}b"), (b"x y", "x y")] {
+            process.take_name(name);
+            assert_eq!(&*process.comm, comm);
+        }
     }
 }

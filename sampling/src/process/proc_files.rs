@@ -11,16 +11,27 @@ use super::one_process::Process;
 
 /// Parent and age of a process, its name and program; `None` if there is no such process. Its mappings are not read.
 pub(super) fn read_process(proc_root: &Path, pid: u32) -> Option<Process> {
-    let (parent, start_time_ns) = read_stat(proc_root, pid)?;
+    let Stat { parent, start_time_ns, leader_ended } = read_stat(proc_root, pid)?;
     let (comm, executable) = read_names(proc_root, pid);
-    Some(Process { comm, executable, ..Process::new(pid, parent, start_time_ns) })
+    let mut process = Process { comm, executable, ..Process::new(pid, parent, start_time_ns) };
+    process.leader_ended = leader_ended;
+    Some(process)
 }
 
-/// Parent pid and start time, ns since boot.
-pub(super) fn read_stat(proc_root: &Path, pid: u32) -> Option<(u32, u64)> {
+/// What `/proc/PID/stat` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) parent: u32,
+    /// CLOCK_BOOTTIME, ns.
+    pub(super) start_time_ns: u64,
+    /// The leader is a zombie: of a process that has ended, or one that lives on in its other threads.
+    pub(super) leader_ended: bool,
+}
+
+/// What `/proc/PID/stat` tells.
+pub(super) fn read_stat(proc_root: &Path, pid: u32) -> Option<Stat> {
     let stat = std::fs::read(proc_root.join(format!("{pid}/stat"))).ok()?;
-    let (parent, start_ticks) = parse_stat(&String::from_utf8_lossy(&stat))?;
-    Some((parent, start_ticks * (1_000_000_000 / ticks_per_second())))
+    parse_stat(&String::from_utf8_lossy(&stat), 1_000_000_000 / ticks_per_second())
 }
 
 /// Processor time of all threads, in clock ticks.
@@ -69,12 +80,13 @@ fn ticks_per_second() -> u64 {
     u64::try_from(ticks).ok().filter(|ticks| *ticks > 0).unwrap_or(100)
 }
 
-/// Parent pid and start time in ticks since boot, fields 4 and 22 of `/proc/PID/stat`; comm may hold any character.
-fn parse_stat(stat: &str) -> Option<(u32, u64)> {
+/// State, parent pid and start time in ticks since boot, fields 3, 4 and 22 of `/proc/PID/stat`; comm may hold any character.
+fn parse_stat(stat: &str, tick_ns: u64) -> Option<Stat> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some((parent, start))
+    let leader_ended = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
+    let start_ticks: u64 = fields.nth(17)?.parse().ok()?;
+    Some(Stat { parent, start_time_ns: start_ticks.saturating_mul(tick_ns), leader_ended })
 }
 
 /// `utime` and `stime`, fields 14 and 15 of `/proc/PID/stat`.
@@ -92,10 +104,13 @@ mod tests {
     fn stat_is_read_whatever_the_name() {
         let tail = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 100";
         for comm in ["x", "a b", ") 9 (", ""] {
-            assert_eq!(parse_stat(&format!("12 ({comm}) {tail}")), Some((7, 4242)), "{comm}");
+            let expected = Stat { parent: 7, start_time_ns: 42_420, leader_ended: false };
+            assert_eq!(parse_stat(&format!("12 ({comm}) {tail}"), 10), Some(expected), "{comm}");
             assert_eq!(parse_cpu_ticks(&format!("12 ({comm}) {tail}")), Some(5 + 6), "{comm}");
         }
-        assert_eq!(parse_stat("12 (x) S"), None);
+        assert_eq!(parse_stat("12 (x) S", 10), None);
+        let zombie = tail.replacen('S', "Z", 1);
+        assert!(parse_stat(&format!("12 (x) {zombie}"), 10).is_some_and(|stat| stat.leader_ended));
         assert_eq!(parse_cpu_ticks("12 (x) S 7 1 1 0 -1 4194560 1 2 3 4 5"), None);
         let most = u64::MAX;
         assert_eq!(parse_cpu_ticks(&format!("12 (x) S 7 1 1 0 -1 4194560 1 2 3 4 {most} 1")), None);

@@ -202,6 +202,7 @@ impl Processes {
                     process.awaiting_program = true;
                     // When another thread than the leader execs, the leader's exit is told first.
                     process.ended_ns = None;
+                    process.leader_ended = false;
                     return process.published.take();
                 }
             }
@@ -230,13 +231,21 @@ impl Processes {
             Event::Exit if record.pid == record.tid => {
                 let other_threads = has_other_threads(&self.proc_root, record.pid);
                 let process = self.all.get_mut(&record.pid)?;
+                process.leader_ended = other_threads;
                 if other_threads {
+                    // They may be about to end, and have told so before.
+                    process.thread_ended_ns = Some(record.time_ns);
                     // Its hash entry went with the leader; the change of version has it published again.
                     process.version += 1;
                 } else {
                     process.ended_ns = Some(record.time_ns);
                 }
                 return process.published.take();
+            }
+            Event::Exit => {
+                if let Some(process) = self.all.get_mut(&record.pid).filter(|process| process.leader_ended) {
+                    process.thread_ended_ns = Some(record.time_ns);
+                }
             }
             _ => {}
         }
@@ -251,6 +260,21 @@ impl Processes {
             all / Arc::strong_count(&process.mappings).max(1)
         };
         self.all.values().map(|process| size_of::<Process>() + PATH + shared(process)).sum()
+    }
+
+    /// Ends processes whose last thread has ended after their leader. Asked once a second or so, since each exit of a thread would
+    /// cost a look. Gives what the kernel still has of them: the caller takes it out of the hash and frees it.
+    pub fn end_leaderless(&mut self) -> Vec<(u32, Published)> {
+        let mut retired = Vec::new();
+        for process in self.all.values_mut().filter(|process| process.leader_ended && process.ended_ns.is_none()) {
+            if let Some(ended_ns) = process.thread_ended_ns.take()
+                && !has_other_threads(&self.proc_root, process.pid)
+            {
+                process.ended_ns = Some(ended_ns);
+                retired.extend(process.published.take().map(|published| (process.pid, published)));
+            }
+        }
+        retired
     }
 
     /// Forgets processes that ended long enough before `now_ns`.
@@ -328,6 +352,27 @@ mod tests {
         processes.apply(&record(10, 10, Event::Exit));
         processes.apply(&record(10, 10, Event::Comm { comm: b"new".to_vec(), exec: true }));
         assert_eq!(processes.get(10).unwrap().ended_ns, None);
+    }
+
+    #[test]
+    fn a_process_that_outlives_its_leader_ends_with_its_last_thread() {
+        let root = tempfile::tempdir().unwrap();
+        let tasks = root.path().join("10/task");
+        for task in ["10", "11", "12"] {
+            std::fs::create_dir_all(tasks.join(task)).unwrap();
+        }
+        let mut processes = Processes::new(root.path());
+        processes.apply(&record(10, 10, Event::Fork { parent_pid: 9 }));
+        let mut ends = |tid: u32| {
+            processes.apply(&record(10, tid, Event::Exit));
+            processes.end_leaderless();
+            processes.get(10).unwrap().ended_ns
+        };
+        assert_eq!(ends(10), None);
+        std::fs::remove_dir(tasks.join("11")).unwrap();
+        assert_eq!(ends(11), None);
+        std::fs::remove_dir(tasks.join("12")).unwrap();
+        assert_eq!(ends(12), Some(100));
     }
 
     #[test]

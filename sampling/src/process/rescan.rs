@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::one_process::Published;
-use super::proc_files::{list, read_stat};
+use super::proc_files::{Stat, list, read_stat};
 use super::processes::Processes;
 
 /// Between two looks at all of `/proc`, ns: each costs about 20 µs a process here, and some 100 µs on a worker.
@@ -51,7 +51,7 @@ impl Processes {
                     self.counters.found_by_rescan += u64::from(found);
                 }
                 Some((ended_ns, known_ns)) => {
-                    let Some((_, start_ns)) = read_stat(&self.proc_root, pid) else { continue };
+                    let Some(Stat { start_time_ns: start_ns, .. }) = read_stat(&self.proc_root, pid) else { continue };
                     // By a record it is CLOCK_MONOTONIC, by `/proc` CLOCK_BOOTTIME.
                     let near = |wanted: u64| start_ns.abs_diff(wanted) < START_SLACK_NS;
                     let same = near(known_ns) || near(known_ns.saturating_add(boot_offset_ns));
