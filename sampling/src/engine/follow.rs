@@ -283,10 +283,7 @@ impl Engine {
         let Some(loaded) = self.tables.load_process(&mappings)? else { return Ok(()) };
         self.generation = self.generation.wrapping_add(1).max(1);
         let (tables, caches) = (&mut self.tables, &mut self.rule_caches);
-        let tag = self.tags.take(|| {
-            tables.wait_for_programs();
-            caches.clear()
-        });
+        let tag = self.tags.take(|| tables.wait_for_programs() && caches.clear());
         let entry = ProcessEntry { table: loaded.root, generation: self.generation, tag, tgid: pid };
         if self.processes_map.insert(pid, PodProcessEntry(entry), 0).is_err() {
             self.tables.counters.refused += 1;

@@ -113,7 +113,10 @@ fn of_executables(counters: &ExecutableCounters) -> Vec<(&'static str, u64)> {
 }
 
 fn of_tables(counters: &TableCounters) -> Vec<(&'static str, u64)> {
-    named!(counters, TableCounters { refused, escapes_refused, processes_refused, grace_periods })
+    named!(
+        counters,
+        TableCounters { refused, escapes_refused, processes_refused, grace_periods, grace_periods_refused }
+    )
 }
 
 fn of_processes(counters: &ProcessCounters) -> Vec<(&'static str, u64)> {

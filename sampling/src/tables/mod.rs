@@ -74,6 +74,8 @@ pub struct TableCounters {
     pub processes_refused: u64,
     /// Grace periods waited for.
     pub grace_periods: u64,
+    /// Grace periods that could not be waited for: what was freed was not used again.
+    pub grace_periods_refused: u64,
 }
 
 /// The slab and its books.
@@ -134,8 +136,7 @@ impl Tables {
             if let Some(extent) = self.extents.allocate(words) {
                 return Ok(Some(extent));
             }
-            if !self.quarantine.is_empty() {
-                self.wait_for_programs();
+            if !self.quarantine.is_empty() && self.wait_for_programs() {
                 continue;
             }
             if !self.extents.can_grow() {
@@ -151,22 +152,18 @@ impl Tables {
         }
     }
 
-    /// Waits until every program that might still read freed extents has ended, then gives them back.
-    ///
-    /// `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu` in the kernel (≥ 4.3): programs run under RCU. Never a sleep: a virtual
-    /// CPU can stop for seconds inside a program.
-    pub fn wait_for_programs(&mut self) {
-        const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-        // SAFETY: a system call without pointers.
-        let waited = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-        if waited != 0 {
-            // nohz_full kernels refuse the global command; an update of an outer map waits for RCU as well.
-            self.segments.synchronize();
+    /// Waits until every program that might still read freed extents has ended, then gives them back. False if the kernel does
+    /// not let us wait: then nothing is given back. Never a sleep instead: a virtual CPU can stop for seconds inside a program.
+    pub fn wait_for_programs(&mut self) -> bool {
+        if !self.segments.synchronize() {
+            self.counters.grace_periods_refused += 1;
+            return false;
         }
         self.counters.grace_periods += 1;
         for extent in self.quarantine.drain(..) {
             self.extents.free(extent);
         }
+        true
     }
 
     fn free(&mut self, extent: Extent) {
@@ -355,5 +352,20 @@ mod tests {
         assert_ne!(tables.reserve_descriptor().unwrap().unwrap(), first, "a program may still read it");
         tables.wait_for_programs();
         assert_eq!(tables.reserve_descriptor().unwrap().unwrap(), first);
+    }
+
+    #[test]
+    fn what_was_freed_is_not_used_again_where_programs_can_not_be_waited_for() {
+        let mut tables = Tables::new(Segments::with_barrier(|| false), 8 << 20);
+        let first = tables.reserve_descriptor().unwrap().unwrap();
+        tables.release_descriptor(first);
+        assert!(!tables.wait_for_programs());
+        let mut taken = Vec::new();
+        while let Some(descriptor) = tables.reserve_descriptor().unwrap() {
+            taken.push(descriptor);
+        }
+        assert!(taken.len() > 100_000 && !taken.contains(&first), "a program may still read it");
+        assert_eq!((tables.counters.grace_periods, tables.counters.refused), (0, 1));
+        assert!(tables.counters.grace_periods_refused > 1);
     }
 }

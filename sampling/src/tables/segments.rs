@@ -26,18 +26,33 @@ unsafe impl Send for Mapped {}
 pub struct Segments {
     outer: Option<ArrayOfMaps<MapData, Array<MapData, PodSegment>>>,
     mapped: Vec<Mapped>,
+    barrier: fn() -> bool,
+}
+
+/// Waits for an RCU grace period: `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu` in the kernel (≥ 4.3), and programs run under RCU.
+/// False where it is refused.
+fn membarrier() -> bool {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: a system call without pointers.
+    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0 }
 }
 
 impl Segments {
     /// No segment yet.
     pub fn new(outer: ArrayOfMaps<MapData, Array<MapData, PodSegment>>) -> Segments {
-        Segments { outer: Some(outer), mapped: Vec::new() }
+        Segments { outer: Some(outer), mapped: Vec::new(), barrier: membarrier }
     }
 
     /// Segments that no kernel reads.
     #[cfg(test)]
     pub(crate) fn unpublished() -> Segments {
-        Segments { outer: None, mapped: Vec::new() }
+        Segments { outer: None, mapped: Vec::new(), barrier: membarrier }
+    }
+
+    /// The same, where `barrier` stands for the system call.
+    #[cfg(test)]
+    pub(crate) fn with_barrier(barrier: fn() -> bool) -> Segments {
+        Segments { barrier, ..Segments::unpublished() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,13 +84,15 @@ impl Segments {
         Ok(())
     }
 
-    /// Waits for an RCU grace period: an update of an outer map does (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
-    pub(super) fn synchronize(&mut self) {
-        if let (Some(outer), Some(first)) = (&mut self.outer, self.mapped.first().and_then(|first| first.map.as_ref()))
-        {
-            // The same value again: only the waiting matters, and a failure means that the slot is as it was.
-            let _ = outer.set(0, first, 0);
-        }
+    /// Waits until every program that began before has ended; false if nothing that waits for that could be done.
+    pub(super) fn synchronize(&mut self) -> bool {
+        // nohz_full kernels refuse the global command; an update of an outer map waits as well (kernel/bpf/syscall.c,
+        // maybe_wait_bpf_programs). It puts in the same value again.
+        (self.barrier)()
+            || match (&mut self.outer, self.mapped.first().and_then(|first| first.map.as_ref())) {
+                (Some(outer), Some(first)) => outer.set(0, first, 0).is_ok(),
+                _ => false,
+            }
     }
 
     pub(super) fn write(&mut self, address: u32, words: &[u32]) {
