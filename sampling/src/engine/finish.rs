@@ -61,6 +61,7 @@ impl Engine {
 
         let end = self.moment_of(due, idle_undelivered)?.last();
         let interval = self.cut_at(end);
+        let kernel_bytes = self.kernel_bytes();
         Ok(Recording {
             interval,
             executable_counters: self.executables.counters,
@@ -69,7 +70,7 @@ impl Engine {
             table_counters: self.tables.counters,
             process_counters: self.processes.counters,
             cpus: self.timers.len() as u32,
-            kernel_bytes: self.tables.bytes() + self.timers.ring_bytes(),
+            kernel_bytes,
         })
     }
 }

@@ -26,6 +26,7 @@ impl Engine {
         self.executables.forget_ended(now_ns, |pid| processes.get(pid).is_some());
         self.snapshots.retain(|pid, _| processes.get(*pid).is_some());
         self.announced.retain(|pid, _| processes.get(*pid).is_some());
+        self.forget_unwanted_gone();
         self.look_for_files_again(now_ns);
         if self.executables.is_sweep_due(now_ns) {
             let in_use = self.executables_in_use();

@@ -111,7 +111,7 @@ pub struct Engine {
 pub struct Sampled {
     /// Its pid.
     pub pid: u32,
-    /// CLOCK_MONOTONIC, ns.
+    /// When it was made, ns, as its [`Process`](crate::process::Process) has it.
     pub start_time_ns: u64,
     /// cgroup id, 0 if unknown.
     pub cgroup_id: u64,
@@ -274,7 +274,7 @@ impl Engine {
 
     /// Bytes of BPF maps and perf rings.
     pub fn kernel_bytes(&self) -> u64 {
-        self.tables.bytes() + self.timers.ring_bytes()
+        self.object.map_bytes() + self.tables.bytes() + self.timers.ring_bytes()
     }
 
     /// Samples lost so far: records that found the ring full or could not be decoded.

@@ -41,6 +41,11 @@ impl Unwanted {
             time_ns > asked.time_ns.saturating_add(patience)
         })
     }
+
+    /// Who was looked at and is not known any more.
+    fn gone(&self, is_known: impl Fn(u32) -> bool) -> Vec<u32> {
+        self.asked.keys().copied().filter(|pid| !is_known(*pid)).collect()
+    }
 }
 
 impl Engine {
@@ -75,6 +80,14 @@ impl Engine {
         if self.unwanted.asked.remove(&pid).is_some_and(|asked| asked.marked) {
             // The hooks were most likely faster: "not there" is the usual answer.
             let _ = self.processes_map.remove(&pid);
+        }
+    }
+
+    /// Once a second or so: those that have ended unseen would take the others' room for ever.
+    pub(super) fn forget_unwanted_gone(&mut self) {
+        let processes = &self.processes;
+        for pid in self.unwanted.gone(|pid| processes.get(pid).is_some()) {
+            self.forget_unwanted(pid);
         }
     }
 
@@ -125,6 +138,16 @@ mod tests {
             [false, false, true]
         );
         assert!(unwanted.is_open(8, 1));
+    }
+
+    #[test]
+    fn only_processes_that_are_known_keep_their_place() {
+        let mut unwanted = Unwanted::default();
+        for pid in [7, 8] {
+            unwanted.asked.insert(pid, Asked { time_ns: 100, marked: pid == 7 });
+        }
+        assert_eq!(unwanted.gone(|pid| pid == 8), [7]);
+        assert!(unwanted.gone(|_| true).is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! What records told since a reading was asked for is newer than what it reads, and is put on top of it.
 
+use hashbrown::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,12 +36,12 @@ struct Read {
 pub(super) struct Readings {
     workers: Workers<Read>,
     /// Asked for and not told of yet.
-    under_way: Vec<(Ticket, u32)>,
+    under_way: HashMap<Ticket, u32>,
 }
 
 impl Readings {
     pub(super) fn new() -> Readings {
-        Readings { workers: Workers::new(POOL), under_way: Vec::new() }
+        Readings { workers: Workers::new(POOL), under_way: HashMap::new() }
     }
 }
 
@@ -68,7 +69,7 @@ impl Processes {
         match self.readings.workers.submit(None, work) {
             Some(ticket) => {
                 process.reading = Some(Reading { ticket, is_first, since: Vec::new() });
-                self.readings.under_way.push((ticket, pid));
+                self.readings.under_way.insert(ticket, pid);
             }
             None => self.counters.maps_not_read += 1,
         }
@@ -91,9 +92,7 @@ impl Processes {
             return changed;
         }
         for (ticket, report) in self.readings.workers.take(Instant::now()) {
-            let under_way = &mut self.readings.under_way;
-            let Some(at) = under_way.iter().position(|(known, _)| *known == ticket) else { continue };
-            let (_, pid) = under_way.swap_remove(at);
+            let Some(pid) = self.readings.under_way.remove(&ticket) else { continue };
             let Some(process) = self.all.get_mut(&pid) else { continue };
             // A program that was run meanwhile, or another owner of the pid, has nothing to do with it.
             let Some(reading) = process.reading.take_if(|reading| reading.ticket == ticket) else { continue };

@@ -9,6 +9,7 @@ mod error;
 pub mod features;
 pub mod filter_set;
 pub mod hierarchy;
+mod map_memory;
 pub mod object;
 pub mod perf_event;
 pub mod perf_record;

@@ -10,6 +10,7 @@ use super::SamplerError;
 use super::features::Features;
 use super::filter_set::FilterSet;
 use super::hierarchy::Controller;
+use super::map_memory;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -46,6 +47,7 @@ pub type VerifiedInstructions = Vec<(&'static str, Option<u32>)>;
 /// The loaded object.
 pub struct Object {
     bpf: Ebpf,
+    map_bytes: u64,
     /// Dropping the program array would empty it, and tail calls would fall through unseen.
     _programs: ProgramArray<MapData>,
 }
@@ -89,6 +91,7 @@ impl Object {
             .map_max_entries("PROCESSES", options.processes)
             .load(OBJECT)
             .map_err(|error| load_error("object")(&error))?;
+        let map_bytes = map_memory::bytes(&bpf);
         for name in ["sample", "quick", "unwind"] {
             let program: &mut PerfEvent = program(&mut bpf, name)?;
             program.load().map_err(|error| load_error(format!("program {name}"))(&error))?;
@@ -103,7 +106,12 @@ impl Object {
             let fd = program.fd().map_err(|error| load_error(format!("program {name}"))(&error))?;
             programs.set(index as u32, fd, 0).map_err(|error| load_error("map PROGRAMS")(&error))?;
         }
-        Ok(Object { bpf, _programs: programs })
+        Ok(Object { bpf, map_bytes, _programs: programs })
+    }
+
+    /// Kernel memory of its maps, bytes, without the slab's segments.
+    pub fn map_bytes(&self) -> u64 {
+        self.map_bytes
     }
 
     /// Attaches the exec, exit and rename hooks.
