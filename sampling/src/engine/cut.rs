@@ -46,7 +46,7 @@ pub enum Code {
     RunTime {
         /// Whose.
         pid: u32,
-        /// CLOCK_MONOTONIC, ns: a reused pid is another process.
+        /// When it was made, ns, as its [`Process`](crate::process::Process) has it: a reused pid is another process.
         start_time_ns: u64,
         /// Where its perf map is, also when it has ended; `None` if it ended before that was found out.
         place: Option<Arc<Place>>,

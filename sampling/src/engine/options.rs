@@ -82,7 +82,7 @@ pub enum EngineError {
     #[error(transparent)]
     Sampler(#[from] SamplerError),
     /// A pid that was asked for does not exist.
-    #[error("no process has pid {0}: nothing would be sampled")]
+    #[error("no process has pid {0}, so nothing would be sampled: give one that `ps -e` shows on the host")]
     NoSuchProcess(u32),
     /// A hierarchy that was asked for is one of v1, and BTF does not show the way to its ids.
     #[error("this kernel does not tell cgroup ids of {}: choose by --pid or --comm", .0.display())]

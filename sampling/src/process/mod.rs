@@ -29,6 +29,8 @@ mod slots;
 mod snapshot;
 pub mod vdso;
 mod workers;
+#[cfg(test)]
+mod workers_tests;
 
 pub use busy::Busy;
 pub use executable::{Executable, ExecutableCounters, ExecutableIndex, Retry, RowState};

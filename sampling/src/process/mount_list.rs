@@ -7,6 +7,8 @@
 use hashbrown::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::mountinfo::unescaped;
+
 /// File systems whose files the kernel serves by itself.
 const LOCAL: [&str; 26] = [
     "bcachefs",
@@ -88,26 +90,6 @@ fn layers(options: &str) -> Vec<String> {
         }
     }
     found
-}
-
-/// Without the octal escapes of spaces and the like.
-fn unescaped(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let byte = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(u8::is_ascii);
-        match byte {
-            Some(byte) => {
-                plain.push(byte.into());
-                plain += &part[3..];
-            }
-            None => {
-                plain.push('\\');
-                plain += part;
-            }
-        }
-    }
-    plain
 }
 
 /// Whether a mount is local, where its layers are those at `below`.

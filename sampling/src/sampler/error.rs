@@ -14,7 +14,10 @@ pub enum SamplerError {
         why: String,
     },
     /// A filter set has no room.
-    #[error("more than {} {what} to filter by", profiler_common::filter::MAX_LISTED)]
+    #[error(
+        "more than {} {what} to filter by: name fewer of them, or choose by --comm",
+        profiler_common::filter::MAX_LISTED
+    )]
     FilterFull {
         /// Of what.
         what: &'static str,
@@ -30,7 +33,7 @@ pub enum SamplerError {
         source: io::Error,
     },
     /// An ioctl on a perf event failed.
-    #[error("ioctl({what}) on the perf event of CPU {cpu}: {source}")]
+    #[error("ioctl({what}) on the perf event of CPU {cpu}: {source}; {}", perf_hint(source))]
     PerfEventIoctl {
         /// Which request.
         what: &'static str,
@@ -50,7 +53,7 @@ pub enum SamplerError {
         source: io::Error,
     },
     /// A file of the kernel's could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}; {}", read_hint(source))]
     Read {
         /// Which.
         path: String,
@@ -58,7 +61,7 @@ pub enum SamplerError {
         source: io::Error,
     },
     /// A file of the kernel's was not what it should be.
-    #[error("{path} is not understood: {why}")]
+    #[error("{path} is not understood: {why}; report it, with the file and what `uname -r` says")]
     Format {
         /// Which.
         path: String,
@@ -90,6 +93,14 @@ fn hint(why: &str) -> &'static str {
         "; this kernel is built without CONFIG_BPF_SYSCALL"
     } else {
         ""
+    }
+}
+
+fn read_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "/proc and /sys of the host must be mounted where it runs",
+        io::ErrorKind::PermissionDenied => "run as root; a container must not mask it",
+        _ => "start again, and report it if it stays so",
     }
 }
 

@@ -7,6 +7,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::mountinfo::unescaped;
+
 /// A controller of cgroup v1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
@@ -141,22 +143,6 @@ fn from_mountinfo(text: &str, root: &Path) -> Vec<CgroupHierarchy> {
         found.extend(version_1.iter().find(|hierarchy| hierarchy.controller == Some(controller)).cloned());
     }
     found
-}
-
-/// A path as mountinfo writes it: blanks and backslashes as three octal digits.
-fn unescaped(path: &str) -> String {
-    let mut parts = path.split('\\');
-    let mut text = parts.next().unwrap_or("").to_owned();
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                text.push(char::from(byte));
-                text.push_str(&part[3..]);
-            }
-            None => text.push_str(part),
-        }
-    }
-    text
 }
 
 #[cfg(test)]
