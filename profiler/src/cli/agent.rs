@@ -13,7 +13,7 @@ pub(super) fn print_settings() -> anyhow::Result<ExitCode> {
     let Some(sourced) = resolved()? else { return Ok(ExitCode::from(2)) };
     let command = Arguments::command();
     if let Some(subcommand) = command.find_subcommand("config") {
-        print!("{}", sourced.render(subcommand));
+        super::print::print(sourced.render(subcommand))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -76,7 +76,7 @@ const NETWORK_THREADS: usize = 1;
 pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
     super::capabilities::check()?;
     super::log::start(&words.log_format, &words.log_level);
-    super::recording::raise_file_limit();
+    super::machine::raise_file_limit();
     let stop = Stop::watch().context("cannot watch for SIGTERM")?;
     let status = Arc::new(Status::default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -91,7 +91,7 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
     let info = ProfileInfo {
         frequency_hz: words.frequency,
         cpus: crate::sampler::cpus::online()?.len() as u32,
-        kernel_release: super::recording::kernel_release(),
+        kernel_release: super::machine::kernel_release(),
     };
     let kept = super::history::open(&words.page)?;
     if let Some(kept) = &kept {

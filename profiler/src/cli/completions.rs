@@ -9,7 +9,8 @@ use clap_complete::Shell;
 use super::args::{Arguments, Completions, Man};
 
 pub(super) fn completions(words: &Completions) -> anyhow::Result<ExitCode> {
-    Ok(super::print(&completions_for(&words.shell)))
+    super::print::print(completions_for(&words.shell))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn completions_for(shell: &str) -> Vec<u8> {
@@ -24,7 +25,8 @@ fn completions_for(shell: &str) -> Vec<u8> {
 }
 
 pub(super) fn man(words: &Man) -> anyhow::Result<ExitCode> {
-    Ok(super::print(&page(words.command.as_deref())?))
+    super::print::print(page(words.command.as_deref())?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn page(name: Option<&str>) -> anyhow::Result<Vec<u8>> {

@@ -18,5 +18,6 @@ pub(super) fn run(words: &Diff) -> anyhow::Result<ExitCode> {
     let options = DifferenceOptions { rows: words.rows, sample_type: words.sample_type.clone() };
     let difference = difference::of(&before, &after, &options)?;
     let text = if words.json { serde_json::to_string_pretty(&difference)? + "\n" } else { difference.text() };
-    Ok(super::print(text.as_bytes()))
+    super::print::print(text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ const MAX_CAUSES: usize = 10;
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let Some(sourced) = super::agent::resolved()? else { return Ok(ExitCode::from(2)) };
     let words = Doctor::from_arg_matches(&sourced.matches)?;
-    super::recording::raise_file_limit();
+    super::machine::raise_file_limit();
     let mut checks = of_machine(&words);
     checks.extend(of_start(&words));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -28,11 +28,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the network thread")?;
     checks.extend(runtime.block_on(of_network(&words)));
-    if words.json {
-        println!("{}", json(&checks)?);
-    } else {
-        print!("{}", text(&checks));
-    }
+    super::print::print(if words.json { json(&checks)? + "\n" } else { text(&checks) })?;
     Ok(if worst(&checks) == Verdict::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -8,10 +8,11 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use pprof_proto::Profile;
 
+use super::files::{Files, beside};
 use super::kubectl_args::Kubectl;
 use super::kubectl_display::Display;
 use super::pod_history::{Agent, Asked, NoSamples, Taken, samples};
-use super::recording::{self, Files, beside};
+use super::recording;
 use super::stop::Stop;
 use crate::kubectl::manifest::{OneShot, Settings};
 use crate::kubectl::one_shot::{self, HandedOver};
@@ -21,7 +22,6 @@ use crate::output;
 use crate::pod::{Wanted, Who};
 use crate::profile::pprof::{decode, join};
 use crate::report::thousands;
-use crate::report::top::{TopOptions, render};
 use crate::serve::Token;
 
 /// What agents and one-shots sample with if nothing is said.
@@ -49,7 +49,8 @@ pub(super) fn run(words: &Kubectl) -> anyhow::Result<ExitCode> {
         .context("cannot start the network threads")?;
     if words.one_shot.print_manifest {
         let found = tokio.block_on(found(words, &wanted))?;
-        return Ok(super::print(manifests(words, &found)?.as_bytes()));
+        super::print::print(manifests(words, &found)?)?;
+        return Ok(ExitCode::SUCCESS);
     }
     for path in &outputs {
         output::prepare(path)?;
@@ -307,9 +308,9 @@ fn write(words: &Kubectl, outputs: &[PathBuf], results: &Results, title: &str) -
     for line in &results.lines {
         text += &format!("{line}\n");
     }
-    text += &render(&whole, &TopOptions { rows: words.top, ..TopOptions::default() })?;
-    recording::say(outputs, &text);
-    Ok(!files.failed)
+    text += &recording::hottest(&whole, words.top, &mut files);
+    files.say(outputs, &text);
+    Ok(!files.has_failed())
 }
 
 /// What a page of the profile calls itself.

@@ -1,6 +1,6 @@
 //! What `everflame` alone shows: the address, and on a terminal one line that lives.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -36,8 +36,10 @@ impl Drop for Line {
 pub(super) fn start(shown: Option<&Shown>, folder: Option<&Folder>, status: &Arc<Status>, stop: &Stop) -> Line {
     let page = shown.map_or("no page (--page off)", |shown| shown.url.as_str());
     let history = folder.map_or("no history".to_owned(), |folder| format!("history in {}", folder.path().display()));
-    // A closed pipe is the reader's choice.
-    let _ = writeln!(std::io::stdout(), "everflame: {page}  ({history}; Ctrl-C ends)");
+    if let Err(error) = super::print::print(format!("everflame: {page}  ({history}; Ctrl-C ends)\n")) {
+        // Nobody reads it, which is no reason not to profile.
+        eprintln!("everflame: {error:#}");
+    }
     let mut line = Line { end: None, thread: None };
     if !std::io::stderr().is_terminal() {
         return line;

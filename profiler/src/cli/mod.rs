@@ -6,12 +6,14 @@ mod agent_run;
 mod args;
 mod capabilities;
 mod cgroups;
+mod command;
 mod completions;
 mod convert;
 mod counters;
 mod diff;
 mod doctor;
 mod expense;
+mod files;
 mod hand_over;
 mod history;
 mod kubectl;
@@ -19,6 +21,7 @@ mod kubectl_args;
 mod kubectl_display;
 mod live;
 mod log;
+mod machine;
 mod page;
 mod page_args;
 mod pod;
@@ -37,7 +40,6 @@ mod stop;
 mod top;
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -51,7 +53,10 @@ pub fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap prints help and version as "errors" that are none.
-            let _ = error.print();
+            if let (Err(why), false) = (print::written(error.print()), error.use_stderr()) {
+                eprintln!("everflame: cannot write to standard output: {why}");
+                return ExitCode::FAILURE;
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -77,13 +82,6 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Writes to standard output. A closed pipe (`| head`) is the reader's choice.
-fn print(text: &[u8]) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text).and_then(|()| out.flush());
-    ExitCode::SUCCESS
 }
 
 /// The words of the command line; without a command they are `live`'s.

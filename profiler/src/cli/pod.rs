@@ -78,7 +78,7 @@ fn wanted(words: &Pod) -> Result<Wanted, WordsError> {
 }
 
 fn sources(words: &Pod) -> anyhow::Result<Sources> {
-    let node = watch::node_name(words.node_name.as_deref(), |name| std::env::var(name).ok(), &recording::host());
+    let node = watch::node_name(words.node_name.as_deref(), |name| std::env::var(name).ok(), &super::machine::host());
     let api = if words.kubernetes == "off" { ApiServer::Off } else { ApiServer::Found };
     Ok(Sources { node: node.to_string(), api, runtime: words.cri.parse()? })
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use super::recording::{Companion, Part};
+use super::stop::Stop;
 use crate::engine::{Engine, Interval};
 use crate::identity::{self, Hierarchy, Identities};
 use crate::pod::{Choice, ChosenPod, Followed, Tree};
@@ -72,7 +73,7 @@ impl Companion for PodCompanion {
         Ok(())
     }
 
-    fn started(&mut self, _: &mut Engine) -> anyhow::Result<()> {
+    fn started(&mut self, _: &mut Engine, _: &Stop) -> anyhow::Result<()> {
         eprintln!("everflame: profiling {}", described(self.followed.choice()));
         Ok(())
     }

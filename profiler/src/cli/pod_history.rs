@@ -11,15 +11,15 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::files::Files;
 use super::pod_args::Pod;
 use super::progress::Progress;
-use super::recording::{self, DEFAULT_DURATION, Files};
+use super::recording::{self, DEFAULT_DURATION};
 use super::stop::Stop;
 use crate::output;
 use crate::pod::{Refusal, Wanted, Who};
 use crate::profile::pprof::{MAX_COMPRESSED_BYTES, decode};
 use crate::report::thousands;
-use crate::report::top::{TopOptions, render};
 use crate::serve::Token;
 
 /// One answer; the agent itself gives up after 30 s.
@@ -109,9 +109,9 @@ pub(super) fn run(words: &Pod, url: &str, wanted: &Wanted) -> anyhow::Result<Exi
     let samples = thousands(u64::try_from(samples(&profile)).unwrap_or(0));
     let mut text = files.text();
     text += &format!("{seconds:.1} s of the history of {title}: {samples} samples\n");
-    text += &render(&profile, &TopOptions { rows: words.sampling.top, ..TopOptions::default() })?;
-    recording::say(&outputs, &text);
-    Ok(if files.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    text += &recording::hottest(&profile, words.sampling.top, &mut files);
+    files.say(&outputs, &text);
+    Ok(files.exit_code(ExitCode::SUCCESS))
 }
 
 /// How many samples a profile of ours stands for: its first value counts them.

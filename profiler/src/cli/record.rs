@@ -1,30 +1,37 @@
 //! `everflame record`: every CPU, some processes, a cgroup, or a command. The recording itself is in `recording`.
 
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 
 use super::args::Record;
+use super::command::{Command, LOOK};
+use super::files::has_standard_output;
 use super::recording::{self, Companion, Settings};
 use super::stop::Stop;
+use super::{machine, selection};
 use crate::engine::{Engine, Options};
 
 pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
     let mut asked_for = AskedFor {
-        command: words.command.clone(),
-        files: recording::raise_file_limit(),
+        words: words.command.clone(),
+        files: machine::raise_file_limit(),
+        is_output_taken: false,
         pids: words.selection.pid.clone(),
         proc_root: Options::default().proc_root,
-        child: None,
+        command: Command::default(),
         status: None,
     };
-    recording::run(&settings(words)?, &mut asked_for)
+    let settings = settings(words)?;
+    asked_for.is_output_taken = has_standard_output(&settings.outputs);
+    recording::run(&settings, &mut asked_for)
 }
 
 fn settings(words: Record) -> anyhow::Result<Settings> {
-    let options = super::selection::options(words.selection, words.sampling.frequency)?;
+    let options = selection::options(words.selection, words.sampling.frequency)?;
     let mut settings = recording::settings(&words.sampling, options);
     if !words.command.is_empty() {
         // Until it ends, unless told otherwise.
@@ -37,29 +44,50 @@ fn settings(words: Record) -> anyhow::Result<Settings> {
 
 /// What the words name besides the whole machine.
 struct AskedFor {
-    command: Vec<std::ffi::OsString>,
+    words: Vec<OsString>,
     /// The limit of open files that we had.
     files: Option<libc::rlimit>,
+    is_output_taken: bool,
     pids: Vec<u32>,
     proc_root: PathBuf,
-    child: Option<Child>,
+    command: Command,
     /// The command's, once it ended.
     status: Option<ExitStatus>,
 }
 
+impl AskedFor {
+    /// Waits for the command, which gets SIGTERM if we do; `pause` is between two looks.
+    fn wait(&mut self, stop: &Stop, mut pause: impl FnMut()) -> anyhow::Result<()> {
+        let mut was_told = false;
+        while self.status.is_none()
+            && let Some(pid) = self.command.pid()
+        {
+            if stop.terminated() && !was_told {
+                was_told = true;
+                self.command.terminate();
+                eprintln!("everflame: the command (pid {pid}) was told to end");
+            }
+            pause();
+        }
+        if self.status.is_none() {
+            self.status = self.command.ended().context("cannot wait for the command")?;
+        }
+        Ok(())
+    }
+}
+
 impl Companion for AskedFor {
-    fn started(&mut self, engine: &mut Engine) -> anyhow::Result<()> {
-        self.child = spawn(&self.command, self.files)?;
-        if let Some(child) = &self.child {
-            engine.follow(child.id());
+    fn started(&mut self, engine: &mut Engine, stop: &Stop) -> anyhow::Result<()> {
+        let command = self.command.clone();
+        stop.before_exit(move || command.end());
+        if let Some(pid) = self.command.start(&self.words, self.files, self.is_output_taken)? {
+            engine.follow(pid);
         }
         Ok(())
     }
 
     fn round(&mut self, _: &mut Engine) -> anyhow::Result<bool> {
-        if let Some(child) = &mut self.child {
-            self.status = child.try_wait().context("cannot wait for the command")?;
-        }
+        self.status = self.command.ended().context("cannot wait for the command")?;
         let gone = |pid: &u32| !self.proc_root.join(pid.to_string()).exists();
         let all_gone = !self.pids.is_empty() && self.pids.iter().all(gone);
         if all_gone && self.status.is_none() {
@@ -70,40 +98,50 @@ impl Companion for AskedFor {
 
     fn exit_code(&mut self, stop: &Stop) -> anyhow::Result<ExitCode> {
         if self.status.is_none()
-            && let Some(child) = &mut self.child
+            && let Some(pid) = self.command.pid()
         {
             // Time was up, or Ctrl-C came, which the command got as well: the result is there, the exit code is not yet.
-            if stop.terminated() {
-                // SAFETY: no pointers. The child has not been waited for, so the pid is its own.
-                unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
-            }
-            eprintln!("everflame: waiting for the command to end (pid {})", child.id());
-            self.status = Some(child.wait().context("cannot wait for the command")?);
+            eprintln!("everflame: waiting for the command to end (pid {pid})");
         }
+        self.wait(stop, || std::thread::sleep(LOOK))?;
         Ok(self.status.map_or(ExitCode::SUCCESS, exit_code))
     }
-}
-
-/// The command gets back the limit of open files that we had: a program that closes every descriptor it may have would see the change.
-fn spawn(command: &[std::ffi::OsString], files: Option<libc::rlimit>) -> anyhow::Result<Option<Child>> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
-    let mut command = Command::new(program);
-    command.args(arguments);
-    // SAFETY: setrlimit is async-signal-safe, and gets a valid limit.
-    unsafe {
-        command.pre_exec(move || {
-            if let Some(limit) = files {
-                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-            }
-            Ok(())
-        });
-    }
-    let child = command.spawn().with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
-    Ok(Some(child))
 }
 
 /// A shell's convention: 128 + signal for a command that a signal ended.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sigterm_that_comes_while_the_command_is_waited_for_is_passed_on() {
+        let mut asked_for = AskedFor {
+            words: ["sleep", "1000"].map(OsString::from).to_vec(),
+            files: None,
+            is_output_taken: false,
+            pids: Vec::new(),
+            proc_root: PathBuf::from("/proc"),
+            command: Command::default(),
+            status: None,
+        };
+        asked_for.command.start(&asked_for.words, None, false).unwrap();
+        let stop = Stop::default();
+        let mut pauses = 0;
+        let pause = || {
+            // It waits already when the signal comes.
+            if pauses == 1 {
+                stop.terminate();
+            }
+            pauses += 1;
+            std::thread::sleep(LOOK);
+        };
+        asked_for.wait(&stop, pause).unwrap();
+        assert_eq!(asked_for.status.and_then(|status| status.signal()), Some(libc::SIGTERM));
+        assert_eq!(exit_code(asked_for.status.unwrap()), ExitCode::from(143));
+    }
 }

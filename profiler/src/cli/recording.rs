@@ -1,7 +1,7 @@
 //! One recording, from the first hit to the files: what `record` and `pod` have in common. What is theirs alone is a [`Companion`].
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use profiler_common::filter;
 
 use super::args::Sampling;
 use super::expense::Expense;
+use super::files::{Files, beside};
 use super::hand_over::HandOver;
 use super::progress::Progress;
 use super::stop::Stop;
-use super::{counters, hand_over};
+use super::{counters, hand_over, machine};
 use crate::engine::{Engine, Interval, Options, Precedence};
 use crate::naming::{Namer, unhurried};
 use crate::output;
@@ -62,22 +63,22 @@ pub(super) trait Companion {
         Ok(())
     }
     /// Sampling has begun.
-    fn started(&mut self, _: &mut Engine) -> anyhow::Result<()> {
+    fn started(&mut self, _: &mut Engine, _: &Stop) -> anyhow::Result<()> {
         Ok(())
     }
-    /// After each round: whether to go on. It says itself why not.
+    /// After each round: whether to go on. It says itself why not. An error ends the recording, and what was recorded is written.
     fn round(&mut self, _: &mut Engine) -> anyhow::Result<bool> {
         Ok(true)
     }
-    /// Whose samples are, and which of them stay; names are there.
+    /// Whose samples are, and which of them stay; names are there. After an error they stay as they are.
     fn finished(&mut self, _: &mut Interval) -> anyhow::Result<()> {
         Ok(())
     }
-    /// The parts that are written apart; without any the whole is written.
+    /// The parts that are written apart; without any, and after an error, the whole is written.
     fn parts(&self, _: &Batch) -> anyhow::Result<Vec<Part>> {
         Ok(Vec::new())
     }
-    /// Everything is written and said.
+    /// Everything is written and said, as far as it could be. Called whenever [`started`](Companion::started) was.
     fn exit_code(&mut self, _: &Stop) -> anyhow::Result<ExitCode> {
         Ok(ExitCode::SUCCESS)
     }
@@ -100,7 +101,7 @@ pub(super) fn settings(words: &Sampling, mut options: Options) -> Settings {
         duration: Some(words.duration.unwrap_or(DEFAULT_DURATION)),
         warm_up: true,
         outputs: outputs(words),
-        title: host(),
+        title: machine::host(),
         rows: words.top,
         statistics: words.statistics,
         vocabulary: Vocabulary::EVERFLAME,
@@ -123,7 +124,7 @@ pub(super) fn run(settings: &Settings, companion: &mut dyn Companion) -> anyhow:
     for path in &settings.outputs {
         output::prepare(path)?;
     }
-    raise_file_limit();
+    machine::raise_file_limit();
     let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
     let mut engine = Engine::new(settings.options.clone())?;
     companion.loaded(&mut engine)?;
@@ -131,108 +132,88 @@ pub(super) fn run(settings: &Settings, companion: &mut dyn Companion) -> anyhow:
         warm_up(&mut engine, &stop)?;
     }
     engine.start()?;
-    companion.started(&mut engine)?;
-    let Watched { broken, expense } = watch(&mut engine, settings, companion, &stop)?;
+    companion.started(&mut engine, &stop)?;
+    // From here on an error costs what it is about and no more: there is a recording, and maybe a command that runs.
+    let mut files = Files::default();
+    let expense = watch(&mut engine, settings, companion, &stop, &mut files);
+    let finished = finish(engine, settings, companion, &expense, &mut files);
+    files.checked(finished);
+    let of_command = files.checked(companion.exit_code(&stop)).unwrap_or(ExitCode::SUCCESS);
+    Ok(files.exit_code(of_command))
+}
+
+/// From the last sample to the last line.
+fn finish(
+    mut engine: Engine,
+    settings: &Settings,
+    companion: &mut dyn Companion,
+    expense: &Expense,
+    files: &mut Files,
+) -> anyhow::Result<()> {
     let statistics = settings.statistics.then(|| counters::statistics(&mut engine));
     let programs = engine.program_counters().unwrap_or_default();
     let mut recording = engine.finish()?;
     let info = ProfileInfo {
         frequency_hz: settings.options.frequency_hz,
         cpus: recording.cpus,
-        kernel_release: kernel_release(),
+        kernel_release: machine::kernel_release(),
     };
-    let mut namer = Namer::new(unhurried(), &settings.options.proc_root).context("cannot start the symbolizer")?;
-    namer.name(&mut recording.interval);
-    companion.finished(&mut recording.interval)?;
-    let batch = &recording.interval.batch;
-    let profile = encode_in(batch, &info, &settings.vocabulary)?;
-    if settings.hand_over {
-        hand_over::profile(&profile, &summary(batch, &info))?;
-        let code = companion.exit_code(&stop)?;
-        return Ok(if broken { ExitCode::FAILURE } else { code });
+    let namer = Namer::new(unhurried(), &settings.options.proc_root).context("cannot start the symbolizer");
+    let mut namer = files.checked(namer);
+    if let Some(namer) = &mut namer {
+        namer.name(&mut recording.interval);
     }
-    // Whatever can be written is written, also when one place fails.
-    let mut files = Files { failed: broken, written: Vec::new() };
-    let parts = companion.parts(batch)?;
+    if settings.hand_over {
+        files.checked(companion.finished(&mut recording.interval));
+        let batch = &recording.interval.batch;
+        return hand_over::profile(&encode_in(batch, &info, &settings.vocabulary)?, &summary(batch, &info));
+    }
+    let mut text = write(&mut recording.interval, &info, settings, companion, files);
+    if let Some(verdicts) = statistics {
+        text += &verdicts;
+        text += &expense.text();
+        let names = namer.map_or(Vec::new(), |namer| namer.statistics().named());
+        text += &counters::of_recording(&recording, programs, names);
+    }
+    files.say(&settings.outputs, &text);
+    Ok(())
+}
+
+/// Writes a named recording, and gives what is to be said of it.
+fn write(
+    interval: &mut Interval,
+    info: &ProfileInfo,
+    settings: &Settings,
+    companion: &mut dyn Companion,
+    files: &mut Files,
+) -> String {
+    files.checked(companion.finished(interval));
+    let batch = &interval.batch;
+    let parts = files.checked(companion.parts(batch)).unwrap_or_default();
     for part in &parts {
-        let profile = encode_in(&part.batch, &info, &settings.vocabulary)?;
+        let Some(profile) = files.checked(encode_in(&part.batch, info, &settings.vocabulary)) else { continue };
         for path in &settings.outputs {
             files.write(&profile, &beside(path, &part.name), &part.title);
         }
     }
-    if parts.is_empty() {
+    let profile = files.checked(encode_in(batch, info, &settings.vocabulary));
+    if let Some(profile) = profile.as_ref().filter(|_| parts.is_empty()) {
         for path in &settings.outputs {
-            files.write(&profile, path, &settings.title);
+            files.write(profile, path, &settings.title);
         }
     }
     let mut text = files.text();
-    text += &summary(batch, &info);
+    text += &summary(batch, info);
     text += "\n";
-    let rows = TopOptions { rows: settings.rows, ..TopOptions::default() };
-    text += &render(&profile, &rows)?;
-    if let Some(verdicts) = statistics {
-        text += &verdicts;
-        text += &expense.text();
-        text += &counters::of_recording(&recording, programs, namer.statistics().named());
+    if let Some(profile) = &profile {
+        text += &hottest(profile, settings.rows, files);
     }
-    say(&settings.outputs, &text);
-    let code = companion.exit_code(&stop)?;
-    Ok(if files.failed { ExitCode::FAILURE } else { code })
+    text
 }
 
-/// What was written, and whether something could not be.
-#[derive(Default)]
-pub(super) struct Files {
-    pub(super) failed: bool,
-    written: Vec<String>,
-}
-
-impl Files {
-    /// Writes one; an error is said and does not keep others from being written.
-    pub(super) fn write(&mut self, profile: &pprof_proto::Profile, path: &Path, title: &str) {
-        match output::write(profile, path, title) {
-            Ok(()) => self.written.push(describe(path)),
-            Err(error) => {
-                eprintln!("everflame: {error}");
-                self.failed = true;
-            }
-        }
-    }
-
-    /// A line that names them.
-    pub(super) fn text(&self) -> String {
-        if self.written.is_empty() { String::new() } else { format!("wrote {}\n", self.written.join(" and ")) }
-    }
-}
-
-/// Standard output is for people, unless a profile goes there.
-pub(super) fn say(outputs: &[PathBuf], text: &str) {
-    if outputs.iter().any(|path| path == Path::new(output::STANDARD)) {
-        eprint!("{text}");
-    } else {
-        super::print::print(text);
-    }
-}
-
-/// `cpu.pb.gz` of a part: `cpu-PART.pb.gz`.
-pub(super) fn beside(path: &Path, part: &str) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let lower = name.to_ascii_lowercase();
-    let suffixes = output::OutputFormat::SUFFIXES.iter().map(|(suffix, _)| suffix);
-    let suffix = suffixes.filter(|suffix| lower.ends_with(**suffix)).map(|suffix| suffix.len()).max().unwrap_or(0);
-    let (stem, suffix) = name.split_at(name.len() - suffix);
-    path.with_file_name(format!("{stem}-{part}{suffix}"))
-}
-
-fn describe(path: &Path) -> String {
-    let name = path.display();
-    if path == Path::new(output::STANDARD) {
-        return "standard output (pprof)".to_owned();
-    }
-    match output::OutputFormat::of_path(path) {
-        Ok(format) => format!("{name} ({})", format.name()),
-        Err(_) => name.to_string(),
-    }
+/// The table of functions, as far as it can be made.
+pub(super) fn hottest(profile: &pprof_proto::Profile, rows: usize, files: &mut Files) -> String {
+    files.checked(render(profile, &TopOptions { rows, ..TopOptions::default() })).unwrap_or_default()
 }
 
 /// A command has no tables yet that could be made; whatever else runs has.
@@ -248,26 +229,26 @@ fn warm_up(engine: &mut Engine, stop: &Stop) -> anyhow::Result<()> {
     Ok(result?)
 }
 
-/// Ticks until time is up, the companion is through, or the user wants an end.
+/// Ticks until time is up, the companion is through, or the user wants an end. Gives what that cost.
 fn watch(
     engine: &mut Engine,
     settings: &Settings,
     companion: &mut dyn Companion,
     stop: &Stop,
-) -> anyhow::Result<Watched> {
+    files: &mut Files,
+) -> Expense {
     let started = Instant::now();
     // A command runs already, and does not inherit it.
     let _precedence = Precedence::take();
     let progress = std::io::stderr().is_terminal().then(Progress::start);
     let mut hand_over = settings.hand_over.then(|| HandOver::begin(settings.duration));
-    let (mut broken, mut expense) = (false, Expense::begin());
+    let mut expense = Expense::begin();
     loop {
         let left = settings.duration.map(|duration| duration.saturating_sub(started.elapsed()));
         std::thread::sleep(left.map_or(engine.round(), |left| left.min(engine.round())));
         if let Err(error) = engine.tick() {
             // What was recorded until now is worth more than a clean end.
-            eprintln!("everflame: {error}; the recording ends here");
-            broken = true;
+            files.fail(&anyhow::anyhow!("{error}; the recording ends here"));
             break;
         }
         expense.look(engine.samples());
@@ -284,10 +265,8 @@ fn watch(
                 thousands(engine.lost()),
             ));
         }
-        if !companion.round(engine)?
-            || stop.wanted()
-            || settings.duration.is_some_and(|duration| started.elapsed() >= duration)
-        {
+        let goes_on = files.checked(companion.round(engine)).unwrap_or(false);
+        if !goes_on || stop.wanted() || settings.duration.is_some_and(|duration| started.elapsed() >= duration) {
             break;
         }
         if engine.is_full() {
@@ -302,55 +281,76 @@ fn watch(
     if let Some(progress) = &progress {
         progress.end();
     }
-    Ok(Watched { broken, expense })
-}
-
-/// How a recording came to its end.
-struct Watched {
-    /// Whether the engine could not go on.
-    broken: bool,
-    /// What it cost until then.
-    expense: Expense,
-}
-
-/// This machine's name.
-pub(super) fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
-}
-
-pub(super) fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
-}
-
-/// Each executable keeps a file open: take what the hard limit allows. Returns what it was.
-pub(super) fn raise_file_limit() -> Option<libc::rlimit> {
-    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls get a valid rlimit.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut before) != 0 {
-            return None;
-        }
-        let most = libc::rlimit { rlim_cur: before.rlim_max, ..before };
-        libc::setrlimit(libc::RLIMIT_NOFILE, &most);
-    }
-    Some(before)
+    expense
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use super::*;
+    use crate::ledger::Ledger;
+    use crate::profile::{BatchBuilder, LocationKind, Process, Sample};
+    use unwind::end::End;
 
-    use super::beside;
+    /// A companion that can't say anything of what was recorded.
+    struct Failing;
+
+    impl Companion for Failing {
+        fn finished(&mut self, _: &mut Interval) -> anyhow::Result<()> {
+            anyhow::bail!("a test's first")
+        }
+        fn parts(&self, _: &Batch) -> anyhow::Result<Vec<Part>> {
+            anyhow::bail!("a test's second")
+        }
+    }
+
+    fn one_sample() -> Interval {
+        let mut builder = BatchBuilder::new();
+        let (comm, empty) = (builder.text("server"), builder.text(""));
+        let process =
+            Process { pid: 7, start_time_ns: 3, comm, executable: empty, cgroup_id: 0, cgroup: empty, identity: None };
+        let process = builder.process(process);
+        let leaf = builder.location(LocationKind::Kernel, None, 0x40);
+        let stack = builder.stack(vec![leaf]).unwrap();
+        let end = End::NoUser;
+        builder.push(Sample {
+            time_ns: 1,
+            weight_ns: 9,
+            process,
+            tid: 7,
+            thread_name: comm,
+            cpu: 0,
+            stack,
+            end,
+            provenance: 0,
+        });
+        let batch = builder.finish(10, Ledger { due: 1, recorded: 1, ..Ledger::default() });
+        Interval { batch, code: Vec::new(), kernel_symbols: Vec::new(), cgroups: Vec::new() }
+    }
 
     #[test]
-    fn a_part_s_file_keeps_folder_and_suffix() {
-        for (path, expected) in [
-            ("cpu.html", "cpu-a.html"),
-            ("/x/cpu.pb.gz", "/x/cpu-a.pb.gz"),
-            ("CPU.PB.GZ", "CPU-a.PB.GZ"),
-            ("../a.b/é.svg", "../a.b/é-a.svg"),
-        ] {
-            assert_eq!(beside(Path::new(path), "a"), PathBuf::from(expected));
-        }
+    fn what_fails_after_a_recording_costs_nothing_but_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let [written, refused] = ["cpu.folded", "missing/cpu.folded"].map(|name| folder.path().join(name));
+        let settings = Settings {
+            options: Options::default(),
+            duration: None,
+            warm_up: false,
+            outputs: vec![refused, written.clone()],
+            title: String::new(),
+            rows: 5,
+            statistics: false,
+            vocabulary: Vocabulary::EVERFLAME,
+            hand_over: false,
+        };
+        let info = ProfileInfo { frequency_hz: 99, cpus: 2, kernel_release: String::new() };
+        let mut files = Files::default();
+        let text = write(&mut one_sample(), &info, &settings, &mut Failing, &mut files);
+        assert!(std::fs::read_to_string(&written).unwrap().starts_with("server;"));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], format!("wrote {} (folded stacks)", written.display()));
+        assert!(lines[1].contains("ledger: 1 due = 1 + 0 idle"), "{text}");
+        assert!(lines[3].starts_with(" 100%"), "{text}");
+        assert_eq!(files.exit_code(ExitCode::SUCCESS), ExitCode::FAILURE);
+        assert_eq!(files.exit_code(ExitCode::from(7)), ExitCode::from(7));
     }
 }

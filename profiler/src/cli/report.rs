@@ -11,5 +11,6 @@ pub(super) fn run(words: &Report) -> anyhow::Result<ExitCode> {
     let options = StatementOptions { rows: words.rows, sample_type: words.sample_type.clone() };
     let statement = statement::of(&profile, &options)?;
     let text = if words.json { serde_json::to_string_pretty(&statement)? + "\n" } else { statement.text() };
-    Ok(super::print(text.as_bytes()))
+    super::print::print(text)?;
+    Ok(ExitCode::SUCCESS)
 }

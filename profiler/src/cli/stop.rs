@@ -1,33 +1,61 @@
-//! Ctrl-C and SIGTERM end a recording early; a second one ends the program.
+//! Ctrl-C and SIGTERM end a recording early; a second one ends the program, after a last deed.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// What is done before a second signal ends the program.
+type LastDeed = Box<dyn FnOnce() + Send>;
 
 /// Set once the user wants an end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default)]
 pub(super) struct Stop {
     wanted: Arc<AtomicBool>,
     terminated: Arc<AtomicBool>,
+    last_deed: Arc<Mutex<Option<LastDeed>>>,
 }
 
 /// Shells report the end by a signal as 128 and its number.
 const SIGNALLED: i32 = 128;
 
 impl Stop {
-    /// Watches for both signals.
+    /// Watches for both signals, on a thread of its own: what comes second is heard whatever the program does.
     pub(super) fn watch() -> io::Result<Stop> {
-        let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // Registered first, so that it sees the flag as the first signal left it: only the second ends us.
-            signal_hook::flag::register_conditional_shutdown(signal, SIGNALLED + signal, flag.clone())?;
-            signal_hook::flag::register(signal, flag.clone())?;
+        let stop = Stop::default();
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let heard = stop.clone();
+        std::thread::Builder::new().name("everflame-stop".into()).spawn(move || {
+            for signal in signals.forever() {
+                if heard.hear(signal) {
+                    // Without the handlers of exit: other threads run.
+                    signal_hook::low_level::exit(SIGNALLED + signal);
+                }
+            }
+        })?;
+        Ok(stop)
+    }
+
+    /// Takes note of a signal. True if it is the second one, and the last deed is done.
+    fn hear(&self, signal: i32) -> bool {
+        if signal == SIGTERM {
+            self.terminated.store(true, Ordering::Relaxed);
         }
-        let terminated = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(SIGTERM, terminated.clone())?;
-        Ok(Stop { wanted: flag, terminated })
+        if !self.wanted.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let deed = self.last_deed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(deed) = deed {
+            deed();
+        }
+        true
+    }
+
+    /// What is done when a second signal comes.
+    pub(super) fn before_exit(&self, deed: impl FnOnce() + Send + 'static) {
+        *self.last_deed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
     }
 
     /// Whether a signal came.
@@ -38,5 +66,29 @@ impl Stop {
     /// Whether SIGTERM came, which, unlike Ctrl-C on a terminal, only we got.
     pub(super) fn terminated(&self) -> bool {
         self.terminated.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Stop {
+        /// As if SIGTERM had come.
+        pub(crate) fn terminate(&self) -> bool {
+            self.hear(SIGTERM)
+        }
+    }
+
+    #[test]
+    fn the_first_signal_asks_and_the_second_ends_after_the_last_deed() {
+        let done = Arc::new(AtomicBool::new(false));
+        let (stop, deed) = (Stop::default(), done.clone());
+        stop.before_exit(move || deed.store(true, Ordering::Relaxed));
+        assert!(!stop.wanted() && !stop.terminated());
+        assert!(!stop.hear(SIGINT));
+        assert!(stop.wanted() && !stop.terminated() && !done.load(Ordering::Relaxed));
+        assert!(stop.terminate());
+        assert!(stop.terminated() && done.load(Ordering::Relaxed));
     }
 }

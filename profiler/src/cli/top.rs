@@ -23,7 +23,7 @@ fn print(file: &Path, words: &Top) -> anyhow::Result<ExitCode> {
         by_process: !words.no_processes,
         ..TopOptions::default()
     };
-    super::print::print(&render(&profile, &options)?);
+    super::print::print(render(&profile, &options)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -32,9 +32,8 @@ fn live(words: Top) -> anyhow::Result<ExitCode> {
     super::capabilities::check()?;
     let target = target(&words.selection);
     let options = super::selection::options(words.selection, words.frequency)?;
-    super::recording::raise_file_limit();
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    show(options, host.trim().to_owned(), target)?;
+    super::machine::raise_file_limit();
+    show(options, super::machine::host(), target)?;
     Ok(ExitCode::SUCCESS)
 }
 

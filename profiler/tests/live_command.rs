@@ -1,0 +1,87 @@
+//! `everflame record -- COMMAND`: what the command prints, how it is told to end, and that it is not left behind.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
+
+mod live;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+
+use profiler::profile::pprof::decode;
+
+/// Of a command that says its pid and runs until a signal comes.
+const WAITS: &str = "echo pid $$; exec sleep 1000";
+
+/// Whether there can be recordings here; says so if not.
+fn can_record() -> bool {
+    live::engine(live::options(&[])).is_some()
+}
+
+fn record(words: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_everflame"));
+    command.args(["record", "-d", "50ms"]).args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn signal(pid: u32, signal: i32) {
+    // SAFETY: no pointers; the child has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
+}
+
+/// Reads lines until one begins so, and gives its rest.
+fn wait_for(lines: &mut impl Iterator<Item = std::io::Result<String>>, beginning: &str) -> String {
+    let mut said = Vec::new();
+    loop {
+        let line = lines.next().unwrap_or_else(|| panic!("never said: {beginning}\n{}", said.join("\n"))).unwrap();
+        if let Some(rest) = line.strip_prefix(beginning) {
+            return rest.to_owned();
+        }
+        said.push(line);
+    }
+}
+
+#[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
+fn a_profile_on_standard_output_is_whole_whatever_the_command_prints() {
+    let _alone = live::alone();
+    if !can_record() {
+        return;
+    }
+    let mut child = record(&["-o", "-", "--", "sh", "-c", "echo words of the command; exit 7"]);
+    let mut profile = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut profile).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(!decode(&profile).unwrap().sample_type.is_empty());
+    assert!(said.contains("words of the command\n"), "{said}");
+}
+
+#[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
+fn a_command_that_is_waited_for_gets_sigterm_and_a_second_signal_ends_one_that_does_not_heed_it() {
+    let _alone = live::alone();
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.folded");
+    for (script, signals, code) in [
+        (WAITS.to_owned(), &[libc::SIGTERM][..], 143),
+        (format!("trap '' TERM INT; {WAITS}"), &[libc::SIGINT, libc::SIGTERM], 143),
+    ] {
+        let mut child = record(&["-o", file.to_str().unwrap(), "--", "sh", "-c", &script]);
+        let pid: u32 = {
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            wait_for(&mut lines, "pid ").parse().unwrap()
+        };
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        wait_for(&mut errors, "everflame: waiting for the command to end");
+        for number in signals {
+            signal(child.id(), *number);
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{script}");
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{script}");
+        assert!(file.exists());
+    }
+}
