@@ -1,13 +1,12 @@
 //! [`PageSource`]: what the live page is told of the agent.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use store::Reader;
 
 use super::history::History;
 use super::status::Status;
-use crate::serve::{Moment, Source};
+use crate::serve::{Answering, Moment, Source};
 
 /// See the module documentation.
 pub struct PageSource {
@@ -39,8 +38,8 @@ impl Source for PageSource {
         Moment { frequency_hz: in_force, cpus: numbers.cpus.0, lost, notes }
     }
 
-    fn answered(&self, cpu_ns: u64) {
-        self.status.answers_cpu_ns.fetch_add(cpu_ns, Ordering::Relaxed);
+    fn answering(&self) -> Arc<Answering> {
+        Arc::clone(&self.status.answers)
     }
 }
 
@@ -63,8 +62,5 @@ mod tests {
             "49 instead of 99 samples a second are taken, to keep the processor limit.".to_owned(),
         ];
         assert_eq!(source.moment(), Moment { frequency_hz: 49, cpus: 2, lost: 43, notes });
-        source.answered(5);
-        source.answered(6);
-        assert_eq!(source.status.answers_cpu_ns.load(Ordering::Relaxed), 11);
     }
 }

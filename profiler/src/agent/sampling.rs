@@ -1,6 +1,5 @@
 //! The sampling thread: the engine's rounds, the cuts, the governor.
 
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
@@ -116,7 +115,7 @@ impl Watch {
         }
         self.next = now + LOOK;
         self.leave_out(engine, status);
-        let agent_cpu_ns = usage::cpu_ns().saturating_sub(status.answers_cpu_ns.load(Ordering::Relaxed));
+        let agent_cpu_ns = usage::cpu_ns().saturating_sub(status.answers.cpu_ns());
         let program_cpu_ns = engine.counters().program_ns;
         let used_ns = agent_cpu_ns + program_cpu_ns;
         let (elapsed, used) = (now - self.looked_at, Duration::from_nanos(used_ns.saturating_sub(self.used_ns)));

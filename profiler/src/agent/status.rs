@@ -2,7 +2,7 @@
 //! `/healthz` and `/readyz`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::left_out::Verdict;
 use crate::engine::EngineCounters;
@@ -10,6 +10,7 @@ use crate::engine::monotonic_ns;
 use crate::identity::Counters as IdentityCounters;
 use crate::ledger::Ledger;
 use crate::process::{ExecutableCounters, ProcessCounters};
+use crate::serve::Answering;
 use crate::tables::TableCounters;
 
 /// A loop that has not come round for so long is stuck, ns.
@@ -81,8 +82,8 @@ pub struct Status {
     verdicts: Mutex<Vec<Verdict>>,
     /// Names, identities and encoding of the last interval, ns.
     pub last_interval_work_ns: AtomicU64,
-    /// Processor time of answers to people, ns: no cost of profiling, so that the rate is not lowered because somebody looks.
-    pub answers_cpu_ns: AtomicU64,
+    /// Processor time of answers to people: no cost of profiling, so that the rate is not lowered because somebody looks.
+    pub answers: Arc<Answering>,
 }
 
 impl Default for Status {
@@ -96,7 +97,7 @@ impl Default for Status {
             eviction: AtomicBool::new(false),
             verdicts: Mutex::default(),
             last_interval_work_ns: AtomicU64::new(0),
-            answers_cpu_ns: AtomicU64::new(0),
+            answers: Arc::default(),
         }
     }
 }

@@ -54,13 +54,13 @@ impl Desk {
         let turn = turn.ok().and_then(Result::ok).ok_or(Refusal::Busy)?;
         let given_up = GiveUp(Arc::default());
         let reader = self.source.reader().ok_or(Refusal::NoHistory)?.until(Arc::clone(&given_up.0));
-        let source = Arc::clone(&self.source);
+        let answering = self.source.answering();
         let running = tokio::task::spawn_blocking(move || {
-            let began_ns = thread_cpu_ns();
+            let counted = answering.begin();
             let answer = work(&reader);
             drop(reader);
             give_back_memory();
-            source.answered(thread_cpu_ns().saturating_sub(began_ns));
+            drop(counted);
             // A question that was given up keeps its turn until it has really ended.
             drop::<(OwnedSemaphorePermit, OwnedSemaphorePermit)>((turn, chair));
             answer
@@ -69,14 +69,6 @@ impl Desk {
         let finished = answered.map_err(|_| Refusal::TooSlow)?;
         finished.map_err(|error| Refusal::Inside(error.to_string()))?
     }
-}
-
-/// CPU time of this thread, ns.
-fn thread_cpu_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes the timespec; the clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// A large answer's tables would stay with the process: glibc keeps what is freed on other threads than the main one.

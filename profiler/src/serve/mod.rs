@@ -6,6 +6,7 @@
 //!
 //! It knows neither TLS nor users: beyond loopback there is one token.
 
+mod answering;
 mod answers;
 mod ask;
 mod document;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use store::Reader;
 
+pub use answering::Answering;
 pub use ask::{Desk, MAX_AT_ONCE, MAX_WAITING};
 pub use gate::{Entry, Gate};
 pub use listen::{Connections, serve};
@@ -50,8 +52,8 @@ pub trait Source: Send + Sync {
     fn reader(&self) -> Option<Reader>;
     /// See [`Moment`].
     fn moment(&self) -> Moment;
-    /// Told how much CPU time answers took, ns: what people ask is no cost of sampling.
-    fn answered(&self, cpu_ns: u64);
+    /// Where the processor time of answers is written down.
+    fn answering(&self) -> Arc<Answering>;
 }
 
 /// What the page is told at its start.

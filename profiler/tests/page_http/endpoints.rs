@@ -1,7 +1,6 @@
 //! Every endpoint of `docs/http.md`, against what the history itself answers.
 
 use std::io::Read as _;
-use std::sync::atomic::Ordering;
 
 use flate2::read::GzDecoder;
 use profiler::profile::pprof::decode;
@@ -39,7 +38,7 @@ fn status_says_who_how_and_since_when() {
         "history": {"from": first / 1_000_000, "to": last / 1_000_000 + 1}, "notes": ["<b>a note</b>"],
     });
     assert_eq!(found, expected);
-    assert!(served.kept.cpu_ns.load(Ordering::Relaxed) > 0);
+    assert!(served.kept.answering.cpu_ns() > 0);
 }
 
 #[test]

@@ -12,11 +12,10 @@ mod hostile;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use profiler::profile::pprof::ProfileInfo;
-use profiler::serve::{Connections, Gate, Moment, Page, Settings, Source, Token, serve};
+use profiler::serve::{Answering, Connections, Gate, Moment, Page, Settings, Source, Token, serve};
 use store::{Limits, Reader, Store};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -26,7 +25,7 @@ use batches::Maker;
 /// What the page shows in these tests.
 pub(crate) struct Kept {
     store: Option<Store>,
-    pub(crate) cpu_ns: AtomicU64,
+    pub(crate) answering: Arc<Answering>,
 }
 
 impl Source for Kept {
@@ -38,8 +37,8 @@ impl Source for Kept {
         Moment { frequency_hz: 99, cpus: 2, lost: 3, notes: vec!["<b>a note</b>".to_owned()] }
     }
 
-    fn answered(&self, cpu_ns: u64) {
-        self.cpu_ns.fetch_add(cpu_ns, Ordering::Relaxed);
+    fn answering(&self) -> Arc<Answering> {
+        Arc::clone(&self.answering)
     }
 }
 
@@ -61,7 +60,7 @@ pub(crate) fn serving(batches: u64, token: Option<Token>, bounds: Connections) -
         }
         store
     });
-    let kept = Arc::new(Kept { store, cpu_ns: AtomicU64::new(0) });
+    let kept = Arc::new(Kept { store, answering: Arc::default() });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();

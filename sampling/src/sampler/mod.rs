@@ -1,6 +1,6 @@
 //! Samples out of the kernel: load the programs, open the timers, read the rings, bring everything into the order of time.
 //!
-//! Parsers here take bytes (`record`, `perf_record`, `btf`); only `object`, `perf_event`, `cpus` and `features` touch the kernel. Who a
+//! Parsers here take bytes (`record`, `perf_record`, `btf`); only `object`, `perf_event`, `cpus`, `signals` and `features` touch the kernel. Who a
 //! sample belongs to, and what its addresses mean, is `process`'s business.
 
 pub mod btf;
@@ -14,5 +14,6 @@ pub mod object;
 pub mod perf_event;
 pub mod perf_record;
 pub mod record;
+mod signals;
 
 pub use error::SamplerError;

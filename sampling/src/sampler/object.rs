@@ -11,6 +11,7 @@ use super::features::Features;
 use super::filter_set::FilterSet;
 use super::hierarchy::Controller;
 use super::map_memory;
+use super::signals::Deferred;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -71,6 +72,7 @@ fn load_error(what: impl Into<String>) -> impl FnOnce(&dyn std::error::Error) ->
 impl Object {
     /// Creates the maps and loads every program.
     pub fn load(options: &ObjectOptions, features: &Features) -> Result<Object, SamplerError> {
+        let _deferred = Deferred::all();
         let way = options.cgroup_controller.zip(features.cgroup_path);
         let way = way.and_then(|(controller, offsets)| Some((offsets, offsets.css_set_subsystem(controller)?)));
         let (cgroup, subsystem) = way.unwrap_or_default();
