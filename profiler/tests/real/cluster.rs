@@ -19,8 +19,8 @@ const TOKEN: &str = "administrator-of-the-test";
 
 /// etcd and an API server on loopback; ended when this goes.
 pub(crate) struct ControlPlane {
-    /// By name, in the order of their start.
-    children: Vec<(String, Child)>,
+    /// In the order of their start.
+    children: Vec<Child>,
     folder: tempfile::TempDir,
     server: String,
     /// `nsenter`'s word, if it is in one.
@@ -58,7 +58,7 @@ impl ControlPlane {
             format!("--initial-cluster=default={peers}"),
             "--unsafe-no-fsync".to_owned(),
         ];
-        plane.spawn_program("etcd", command(&plane, "etcd"), &etcd);
+        plane.spawn_program("etcd", &command(&plane, "etcd"), &etcd);
         plane.write_keys();
         let file = |name: &str| plane.file(name).display().to_string();
         let words = [
@@ -79,7 +79,7 @@ impl ControlPlane {
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             "--allow-privileged".to_owned(),
         ];
-        plane.spawn_program("kube-apiserver", command(&plane, "kube-apiserver"), &words);
+        plane.spawn_program("kube-apiserver", &command(&plane, "kube-apiserver"), &words);
         plane.server = format!("https://127.0.0.1:{port}");
         plane.network = network.map(|network| network.command(Path::new("")).get_args().next().unwrap().to_owned());
         plane.write_kubeconfig();
@@ -112,18 +112,20 @@ impl ControlPlane {
         std::fs::write(self.kubeconfig(), config.to_string()).unwrap();
     }
 
-    /// Its messages go to `NAME.log`; ended with the rest.
-    pub(crate) fn spawn_program(&mut self, name: &str, mut command: Command, words: &[String]) {
+    /// Its messages go to `NAME.log`; ended with the rest, and with the thread that calls this: none outlives a test that was killed.
+    pub(crate) fn spawn_program(&mut self, name: &str, program: &Command, words: &[String]) {
         let log = std::fs::File::create(self.file(&format!("{name}.log"))).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program.get_program()).args(program.get_args());
         command.args(words).current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // Its cache and its settings are not this user's.
         command.env("HOME", self.folder.path()).env_remove("KUBECONFIG");
-        self.children.push((name.to_owned(), command.spawn().unwrap()));
+        self.children.push(command.spawn().unwrap());
     }
 
-    /// Ends one before the others.
-    pub(crate) fn end(&mut self, name: &str) {
-        for (_, child) in self.children.iter_mut().filter(|(its, _)| its == name) {
+    /// Ends all, the last first.
+    pub(crate) fn end(&mut self) {
+        for mut child in self.children.drain(..).rev() {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -174,9 +176,6 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        for (_, child) in self.children.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.end();
     }
 }

@@ -4,7 +4,40 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fixtures::{Flavour, build_or_skip};
 use sha2::{Digest as _, Sha256};
+
+use crate::node::Node;
+
+/// The static program that the agent's image is made of.
+const AGENT_VARIABLE: &str = "EVERFLAME_STATIC";
+
+/// What the images of pods are made of.
+pub(crate) struct Programs {
+    pub(crate) c: PathBuf,
+    go: PathBuf,
+    agent: PathBuf,
+}
+
+impl Programs {
+    /// `None`, after saying why, where one is missing.
+    pub(crate) fn find() -> Option<Programs> {
+        let Some(agent) = std::env::var_os(AGENT_VARIABLE).map(PathBuf::from) else {
+            println!("SKIPPED: {AGENT_VARIABLE} is not set; cargo xtask test --real builds it");
+            assert!(std::env::var_os("CI").is_none(), "these tests can't be skipped in CI");
+            return None;
+        };
+        let (c, go) = (build_or_skip("chain", Flavour::Static)?, build_or_skip("goroutines", Flavour::Static)?);
+        Some(Programs { c, go, agent })
+    }
+
+    /// As `c-load:1`, `go-load:1` and the name that the manifests in `deploy/` have.
+    pub(crate) fn import(&self, node: &Node) {
+        node.import("docker.io/library/c-load:1", &self.c, &[]);
+        node.import("docker.io/library/go-load:1", &self.go, &[]);
+        node.import(concat!("docker.io/library/everflame:", env!("CARGO_PKG_VERSION")), &self.agent, &["agent"]);
+    }
+}
 
 /// A tar file that `ctr images import` takes: `program` as `/NAME`, which is the entry point, in an otherwise empty image.
 pub(crate) fn image(folder: &Path, tag: &str, program: &Path, words: &[&str]) -> PathBuf {

@@ -16,6 +16,7 @@ mod intake;
 mod intervals;
 mod isolation;
 mod kubernetes;
+mod leaving;
 #[path = "../live/mod.rs"]
 mod live;
 mod loss;

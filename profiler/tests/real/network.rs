@@ -34,6 +34,10 @@ impl Network {
         network
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The program inside; the process that is started becomes it.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
@@ -44,7 +48,8 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
+        // Its node may have taken it away already.
+        let _ = Command::new("ip").args(["netns", "delete", &self.name]).output();
     }
 }
 
