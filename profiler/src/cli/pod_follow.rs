@@ -1,7 +1,7 @@
 //! The companion of `everflame pod`'s recording: keeps the kernel's set of cgroups up to date, finds out whose samples are, and
 //! leaves out what was not asked for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -160,11 +160,9 @@ fn described(choice: &Choice) -> String {
     if choice.pods.len() > MAX_NAMED {
         names.push(format!("{} more", choice.pods.len() - MAX_NAMED));
     }
-    let containers = choice.cgroups.iter().map(|cgroup| &cgroup.container_id).filter(|id| !id.is_empty());
-    let containers: HashSet<_> = containers.collect();
     let pods = if choice.pods.len() == 1 { "pod" } else { "pods" };
-    let plural = if containers.len() == 1 { "container" } else { "containers" };
-    format!("{pods} {} ({} {plural})", names.join(", "), containers.len())
+    let plural = if choice.containers == 1 { "container" } else { "containers" };
+    format!("{pods} {} ({} {plural})", names.join(", "), choice.containers)
 }
 
 fn identity<'batch>(batch: &'batch Batch, process: &Process) -> Option<&'batch Identity> {

@@ -36,6 +36,8 @@ pub struct Choice {
     pub pods: Vec<ChosenPod>,
     /// Their cgroups that are wanted, with a container's own ones.
     pub cgroups: Vec<PodCgroup>,
+    /// How many containers these are, as people count them.
+    pub containers: usize,
     /// Whether somebody tells who new pods and containers are.
     pub is_told: bool,
 }
@@ -76,7 +78,17 @@ pub fn choose(wanted: &Wanted, roster: &Roster, cgroups: &[PodCgroup]) -> Result
     if kept.len() > profiler_common::filter::MAX_LISTED {
         return Err(Refusal::TooManyCgroups(kept.len()));
     }
-    Ok(Choice { pods, cgroups: kept, is_told: roster.is_told })
+    let containers = containers(roster, &kept);
+    Ok(Choice { pods, cgroups: kept, containers, is_told: roster.is_told })
+}
+
+/// A runtime keeps a container more in each pod, its sandbox, which nobody named: only where no names are known it counts.
+fn containers(roster: &Roster, cgroups: &[PodCgroup]) -> usize {
+    let all: HashSet<&str> = cgroups.iter().map(|cgroup| &*cgroup.container_id).filter(|id| !id.is_empty()).collect();
+    match all.iter().filter(|id| !roster.container_name(id).is_empty()).count() {
+        0 => all.len(),
+        named => named,
+    }
 }
 
 /// Those that run here: of several, some may have ended since they were listed. An error where none does.

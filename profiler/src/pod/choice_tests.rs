@@ -112,6 +112,16 @@ fn of_several_uids_those_that_run_here_are_chosen() {
 }
 
 #[test]
+fn a_sandbox_counts_as_a_container_only_where_no_names_are_known() {
+    let mut cgroups = cgroups();
+    cgroups.push(PodCgroup::of(20, &format!("/kubepods/burstable/pod{WEB}/{}", id('7'))).unwrap());
+    for (roster, containers) in [(roster(), 2), (nobody(), 3)] {
+        let choice = choose(&wanted(WEB, &[]), &roster, &cgroups).unwrap();
+        assert_eq!((choice.containers, choice.cgroups.len()), (containers, 4));
+    }
+}
+
+#[test]
 fn without_anybody_who_knows_names_a_uid_is_enough_and_a_name_is_not() {
     assert_eq!(outcome(&wanted(WEB, &[]), &nobody()), Ok((vec![WEB.to_owned()], vec![1, 2, 3])));
     assert_eq!(outcome(&wanted(WEB, &[&id('b')[..20]]), &nobody()), Ok((vec![WEB.to_owned()], vec![3])));

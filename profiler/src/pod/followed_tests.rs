@@ -37,7 +37,7 @@ fn followed(pod: &str, containers: &[&str], chosen: &[u64], is_told: bool) -> Fo
     let wanted = Wanted::parse(pod, None, selector, &containers).unwrap();
     let web = ChosenPod { cgroup_uid: WEB.into(), namespace: "shop".into(), name: "web-1".into() };
     let cgroups = all().into_iter().filter(|cgroup| chosen.contains(&cgroup.id)).collect();
-    Followed::new(wanted, Choice { pods: vec![web], cgroups, is_told }, &all())
+    Followed::new(wanted, Choice { pods: vec![web], cgroups, containers: 0, is_told }, &all())
 }
 
 fn identity(pod: &str, container: &str, uid: &str, app: &str) -> Identity {

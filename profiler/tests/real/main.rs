@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 
 mod agent;
+mod busy_pods;
 mod cluster;
 mod datadog;
 mod end_to_end;
@@ -16,6 +17,7 @@ mod intake;
 mod intervals;
 mod isolation;
 mod kubernetes;
+mod kubernetes_pod_command;
 mod leaving;
 #[path = "../live/mod.rs"]
 mod live;
@@ -29,4 +31,5 @@ mod pods;
 mod proxy;
 mod pyroscope;
 mod recorded;
+mod samples;
 mod servers;
