@@ -17,6 +17,7 @@ mod intake;
 mod intervals;
 mod isolation;
 mod kubernetes;
+mod kubernetes_capabilities;
 mod kubernetes_pod_command;
 mod leaving;
 #[path = "../live/mod.rs"]
