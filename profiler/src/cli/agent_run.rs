@@ -40,6 +40,10 @@ async fn start_sinks(words: &Agent, node: &str, info: &ProfileInfo, needed: bool
         return Ok(Sinks::default());
     }
     if settings.is_empty() {
+        anyhow::ensure!(
+            !words.page.is_on(),
+            "the page would have nothing to show, and profiles go nowhere: leave out --store off, or give --to ADDRESS"
+        );
         anyhow::bail!(
             "nowhere to send profiles: give --to ADDRESS, such as --to datadog+http://127.0.0.1:8126 or --to file:///var/lib/everflame; or --page 127.0.0.1:7654 to look at them here"
         );
@@ -155,6 +159,11 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
         for (sink, seen) in runtime.block_on(sinks.shutdown(words.shutdown_timeout)) {
             let left = seen.in_spool.messages;
             tracing::info!(sink, delivered = seen.delivered.messages, left_on_disk = left, "the sink has ended");
+            let lost = seen.refused.messages + seen.dropped.iter().map(|amount| amount.messages).sum::<u64>();
+            if lost > 0 {
+                let samples = seen.refused.samples + seen.dropped.iter().map(|amount| amount.samples).sum::<u64>();
+                tracing::warn!(sink, messages = lost, samples, "the sink did not get everything; with --spool what is left waits on disk");
+            }
         }
     }
     runtime.shutdown_background();

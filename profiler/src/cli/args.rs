@@ -73,7 +73,7 @@ pub struct Record {
 /// How something is recorded, and where the result goes; of `record` and of `pod`.
 #[derive(Debug, Args)]
 pub struct Sampling {
-    /// How long: 30s, 500ms, 2m, 1h. With a COMMAND the default is until it ends.
+    /// How long: 30s, 500ms, 2m, 1h. The default is until Ctrl-C, with a COMMAND until it ends.
     #[arg(short, long, value_name = "TIME", env = "EVERFLAME_DURATION", value_parser = parse_duration)]
     pub duration: Option<std::time::Duration>,
     /// Samples per second on each CPU, 1 to 10000.

@@ -1,10 +1,10 @@
-//! Ctrl-C and SIGTERM end a recording early; a second one ends the program, after a last deed.
+//! Ctrl-C, SIGTERM and a terminal that goes away (SIGHUP) end a recording early; a second signal ends the program, after a last deed.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// What is done before a second signal ends the program.
@@ -22,10 +22,15 @@ pub(super) struct Stop {
 const SIGNALLED: i32 = 128;
 
 impl Stop {
-    /// Watches for both signals, on a thread of its own: what comes second is heard whatever the program does.
+    /// Watches for these signals, on a thread of its own: what comes second is heard whatever the program does.
     pub(super) fn watch() -> io::Result<Stop> {
         let stop = Stop::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut wanted = vec![SIGINT, SIGTERM];
+        // Under nohup the end of the terminal is to change nothing.
+        if !is_ignored(SIGHUP) {
+            wanted.push(SIGHUP);
+        }
+        let mut signals = Signals::new(wanted)?;
         let heard = stop.clone();
         std::thread::Builder::new().name("everflame-stop".into()).spawn(move || {
             for signal in signals.forever() {
@@ -66,6 +71,15 @@ impl Stop {
     /// Whether SIGTERM came, which, unlike Ctrl-C on a terminal, only we got.
     pub(super) fn terminated(&self) -> bool {
         self.terminated.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether the program was started with this signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: without a new action the call only writes the present one (sigaction(2)).
+    unsafe {
+        let mut now = std::mem::zeroed::<libc::sigaction>();
+        libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
     }
 }
 

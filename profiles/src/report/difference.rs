@@ -65,7 +65,7 @@ pub struct Difference {
     pub unit: String,
     /// Sum of all samples, before and after.
     pub sum: [i64; 2],
-    /// Functions, the largest change of the own share first.
+    /// Functions, the largest change of the own or the total share first.
     pub functions: Vec<Changed>,
     /// Further functions that changed.
     pub more: usize,
@@ -111,7 +111,11 @@ pub fn of(before: &Profile, after: &Profile, options: &DifferenceOptions) -> Res
         .filter(|changed| changed.own_points != 0.0 || changed.total_points != 0.0)
         .collect();
     functions.sort_by(|left, right| {
-        let size = |changed: &Changed| (changed.own_points.abs(), changed.total_points.abs());
+        // A function that only calls may be all that changed.
+        let size = |changed: &Changed| {
+            let (own, total) = (changed.own_points.abs(), changed.total_points.abs());
+            (own.max(total), own)
+        };
         let (a, b) = (size(left), size(right));
         let change = b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1));
         change.then_with(|| (&left.function, &left.executable).cmp(&(&right.function, &right.executable)))
