@@ -8,7 +8,8 @@ use pprof_batch::{info, small_batch};
 use pprof_proto::{Function, Line, Location, Profile, Sample, ValueType};
 use profiles::output::{OutputFormat, render};
 use profiles::profile::pprof::{
-    DecodeError, MAX_COMPRESSED_BYTES, MAX_MESSAGES, MAX_UNCOMPRESSED_BYTES, decode, encode, to_gzip, to_raw,
+    DecodeError, MAX_COMPRESSED_BYTES, MAX_MESSAGES, MAX_NUMBERS, MAX_UNCOMPRESSED_BYTES, decode, encode, to_gzip,
+    to_raw,
 };
 use profiles::report::StackTable;
 use profiles::report::stack_table::MAX_STACK_FRAMES;
@@ -89,6 +90,14 @@ fn what_is_too_large_is_refused_before_it_is_in_memory() {
     prost::encoding::encode_varint(2 * MAX_MESSAGES as u64, &mut lines);
     lines.extend([0x22, 0].repeat(MAX_MESSAGES));
     assert!(matches!(decode(&lines), Err(DecodeError::TooManyMessages)));
+}
+
+#[test]
+fn one_list_of_more_numbers_than_memory_should_hold_is_refused() {
+    let mut comments = vec![0x6a];
+    prost::encoding::encode_varint(MAX_NUMBERS as u64 + 1, &mut comments);
+    comments.resize(comments.len() + MAX_NUMBERS + 1, 1);
+    assert!(matches!(decode(&comments), Err(DecodeError::TooManyNumbers)));
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub const MAX_UNCOMPRESSED_BYTES: usize = 256 << 20;
 /// Most samples, locations, functions, … and their labels and lines together. Two bytes are enough for an empty one, which takes
 /// up to 80 in memory.
 pub const MAX_MESSAGES: usize = 16 << 20;
+/// Most numbers in lists: locations and values of samples, comments. One byte is enough for one, which takes 8 in memory.
+pub const MAX_NUMBERS: usize = 64 << 20;
 
 /// Why a file is not read as a profile.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum DecodeError {
     /// It holds more messages than [`MAX_MESSAGES`].
     #[error("it holds more than the {MAX_MESSAGES} messages that a profile may have")]
     TooManyMessages,
+    /// It holds more numbers in lists than [`MAX_NUMBERS`].
+    #[error("it holds more than the {MAX_NUMBERS} locations and values of samples that a profile may have")]
+    TooManyNumbers,
     /// Broken or truncated gzip.
     #[error("its gzip is broken: {0}")]
     Gzip(#[source] std::io::Error),
@@ -63,7 +68,7 @@ pub fn decode(file: &[u8]) -> Result<Profile, DecodeError> {
     } else {
         file
     };
-    limit_messages(bytes, MAX_MESSAGES)?;
+    limit(bytes, MAX_MESSAGES, MAX_NUMBERS)?;
     Ok(validity::parse(bytes)?)
 }
 
@@ -76,39 +81,88 @@ fn unpack(file: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
 
 const SAMPLE: u32 = 2;
 const LOCATION: u32 = 4;
+const COMMENT: u32 = 13;
+/// Of a sample.
+const LOCATION_IDS: u32 = 1;
+const VALUES: u32 = 2;
 
-/// Counts the messages that a decoder would make before it makes them. Broken bytes are left to the decoder.
-fn limit_messages(bytes: &[u8], limit: usize) -> Result<(), DecodeError> {
-    let mut count = 0_usize;
-    for (tag, body) in Fields(bytes) {
-        // Only these two hold messages themselves: labels and lines.
-        let nested = if matches!(tag, SAMPLE | LOCATION) { Fields(body).count() } else { 0 };
-        count += 1 + nested;
-        if count > limit {
+/// Counts the messages and numbers that a decoder would make before it makes them. Broken bytes are left to the decoder.
+fn limit(bytes: &[u8], most_messages: usize, most_numbers: usize) -> Result<(), DecodeError> {
+    let (mut messages, mut numbers) = (0_usize, 0_usize);
+    for field in Fields(bytes) {
+        match field {
+            Field { tag: SAMPLE, value: Value::Bytes(body) } => {
+                for field in Fields(body) {
+                    match field.tag {
+                        LOCATION_IDS | VALUES => numbers += field.value.numbers(),
+                        _ => messages += field.value.messages(),
+                    }
+                }
+            }
+            Field { tag: LOCATION, value: Value::Bytes(body) } => {
+                messages += Fields(body).map(|field| field.value.messages()).sum::<usize>();
+            }
+            Field { tag: COMMENT, value } => numbers += value.numbers(),
+            _ => {}
+        }
+        messages += field.value.messages();
+        if messages > most_messages {
             return Err(DecodeError::TooManyMessages);
+        }
+        if numbers > most_numbers {
+            return Err(DecodeError::TooManyNumbers);
         }
     }
     Ok(())
 }
 
-/// The length-delimited fields of a message with their numbers; ends at the first broken byte.
+/// A field of a message.
+#[derive(Clone, Copy)]
+struct Field<'bytes> {
+    tag: u32,
+    value: Value<'bytes>,
+}
+
+#[derive(Clone, Copy)]
+enum Value<'bytes> {
+    /// A message, a text, or numbers packed into one field.
+    Bytes(&'bytes [u8]),
+    Number,
+}
+
+impl Value<'_> {
+    fn messages(self) -> usize {
+        usize::from(matches!(self, Value::Bytes(_)))
+    }
+
+    /// Packed or not; the last byte of a number is the one without the high bit.
+    fn numbers(self) -> usize {
+        match self {
+            Value::Bytes(body) => body.iter().filter(|byte| **byte < 0x80).count(),
+            Value::Number => 1,
+        }
+    }
+}
+
+/// The fields of a message; ends at the first broken byte.
 struct Fields<'bytes>(&'bytes [u8]);
 
 impl<'bytes> Iterator for Fields<'bytes> {
-    type Item = (u32, &'bytes [u8]);
+    type Item = Field<'bytes>;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.0.is_empty() {
-            let (tag, wire_type) = decode_key(&mut self.0).ok()?;
-            if wire_type == WireType::LengthDelimited {
-                let length = usize::try_from(decode_varint(&mut self.0).ok()?).ok()?;
-                let (body, rest) = self.0.split_at_checked(length)?;
-                self.0 = rest;
-                return Some((tag, body));
-            }
-            skip_field(wire_type, tag, &mut self.0, DecodeContext::default()).ok()?;
+    fn next(&mut self) -> Option<Field<'bytes>> {
+        if self.0.is_empty() {
+            return None;
         }
-        None
+        let (tag, wire_type) = decode_key(&mut self.0).ok()?;
+        if wire_type != WireType::LengthDelimited {
+            skip_field(wire_type, tag, &mut self.0, DecodeContext::default()).ok()?;
+            return Some(Field { tag, value: Value::Number });
+        }
+        let length = usize::try_from(decode_varint(&mut self.0).ok()?).ok()?;
+        let (body, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(Field { tag, value: Value::Bytes(body) })
     }
 }
 
@@ -134,4 +188,34 @@ fn gzip(profile: &Profile, level: Compression) -> Vec<u8> {
     // SANITY: the only writer below is a Vec, which can't fail.
     #[expect(clippy::expect_used, reason = "writing into a Vec does not fail")]
     written.expect("gzip into memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(key: u8, body: &[u8]) -> Vec<u8> {
+        [&[key, body.len() as u8][..], body].concat()
+    }
+
+    #[test]
+    fn numbers_are_counted_packed_or_not() {
+        const SAMPLE: u8 = 0x12;
+        let two_bytes_each = [0x81, 1].repeat(4);
+        let table = [
+            ("locations", field(SAMPLE, &field(0x0a, &[1; 5])), 5),
+            ("values", field(SAMPLE, &field(0x12, &two_bytes_each)), 4),
+            ("both, one by one", field(SAMPLE, &[[0x08, 1].repeat(3), [0x10, 0x81, 1].repeat(3)].concat()), 6),
+            ("two samples", field(SAMPLE, &field(0x0a, &[1; 3])).repeat(2), 6),
+            ("comments", field(0x6a, &[1; 7]), 7),
+            ("comments one by one", [0x68, 1].repeat(7), 7),
+            ("a label of a sample", field(SAMPLE, &field(0x1a, &[8, 1, 16, 1])), 0),
+            ("text", field(0x32, &[b'x'; 9]), 0),
+        ];
+        for (what, bytes, numbers) in table {
+            assert!(limit(&bytes, 100, numbers).is_ok(), "{what}");
+            let one_less = numbers.checked_sub(1).map(|most| limit(&bytes, 100, most));
+            assert!(matches!(one_less, None | Some(Err(DecodeError::TooManyNumbers))), "{what}");
+        }
+    }
 }
