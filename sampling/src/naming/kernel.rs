@@ -88,7 +88,8 @@ impl Kernel {
 fn add(symbols: &mut KernelSymbols, records: &[KernelSymbolRecord]) {
     for record in records.iter().filter(|record| !record.removed) {
         let name = String::from_utf8_lossy(&record.name);
-        symbols.add_ksym(record.address, u64::from(record.length), &name, KernelKind::Bpf);
+        let kind = if record.kind == KernelSymbolRecord::BPF { KernelKind::Bpf } else { KernelKind::Kernel };
+        symbols.add_ksym(record.address, u64::from(record.length), &name, kind);
     }
 }
 
@@ -99,4 +100,19 @@ fn mapping_of(batch: &mut Batch, filename: &str, build_id: &str) -> MappingIndex
         batch.mappings.push(wanted);
         batch.mappings.len() - 1
     }) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_programs_are_bpf() {
+        let record =
+            |address, kind| KernelSymbolRecord { address, length: 16, kind, removed: false, name: b"code".to_vec() };
+        let mut symbols = KernelSymbols::parse(b"", None);
+        add(&mut symbols, &[record(0x1000, 1), record(0x2000, 2), record(0x3000, 0)]);
+        let kinds = [0x1000, 0x2000, 0x3000].map(|address| symbols.lookup(address).unwrap().kind);
+        assert_eq!(kinds, [KernelKind::Bpf, KernelKind::Kernel, KernelKind::Kernel]);
+    }
 }

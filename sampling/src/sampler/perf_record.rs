@@ -100,10 +100,17 @@ pub struct KernelSymbol {
     pub address: u64,
     /// Bytes.
     pub length: u32,
+    /// PERF_RECORD_KSYMBOL_TYPE_*.
+    pub kind: u16,
     /// True if it went.
     pub removed: bool,
     /// Its name.
     pub name: Vec<u8>,
+}
+
+impl KernelSymbol {
+    /// PERF_RECORD_KSYMBOL_TYPE_BPF: a BPF program. The other kinds are parts of the kernel: trampolines, probes' slots.
+    pub const BPF: u16 = 1;
 }
 
 /// Registers and stack as they were at a sample.
@@ -238,8 +245,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<PerfRecord>, RecordError> {
             Event::Exit
         }
         KSYMBOL => {
-            let (address, length, _kind, flags) = (body.u64()?, body.u32()?, body.u16()?, body.u16()?);
-            Event::KernelSymbol(KernelSymbol { address, length, removed: flags & 1 != 0, name: body.text() })
+            let (address, length, kind, flags) = (body.u64()?, body.u32()?, body.u16()?, body.u16()?);
+            Event::KernelSymbol(KernelSymbol { address, length, kind, removed: flags & 1 != 0, name: body.text() })
         }
         CGROUP => Event::Cgroup { id: body.u64()?, path: body.text() },
         LOST => {
@@ -325,6 +332,12 @@ mod tests {
             protection: 5,
             path: b"/bin/x".to_vec(),
         };
+        let symbol = |kind: u16, flags: u16| {
+            let head = [&0xffff_0000_u64.to_le_bytes()[..], &64u32.to_le_bytes(), &kind.to_le_bytes()];
+            words(&[&head.concat(), &flags.to_le_bytes(), b"slot\0\0\0\0"])
+        };
+        let slot =
+            |kind, removed| KernelSymbol { address: 0xffff_0000, length: 64, kind, removed, name: b"slot".to_vec() };
         let cases: Vec<(Vec<u8>, u32, u32, Event)> = vec![
             (record(MMAP2, 0, &mmap), 5, 6, Event::Mmap(wanted)),
             (
@@ -352,6 +365,8 @@ mod tests {
                 8,
                 Event::Cgroup { id: 77, path: b"/a/b".to_vec() },
             ),
+            (record(KSYMBOL, 0, &symbol(2, 1)), 7, 8, Event::KernelSymbol(slot(2, true))),
+            (record(KSYMBOL, 0, &symbol(1, 0)), 7, 8, Event::KernelSymbol(slot(KernelSymbol::BPF, false))),
         ];
         for (bytes, pid, tid, event) in cases {
             let found = parse(&bytes).unwrap().unwrap();
