@@ -34,14 +34,16 @@ failures! {
     /// More stubs than [`MAX_STUBS`](crate::limits::MAX_STUBS), or more than
     /// [`MAX_STUB_RELOCATIONS`](crate::limits::MAX_STUB_RELOCATIONS) to look at for their names: the rest was left out.
     TooManyStubs = "too_many_stubs",
-    /// More units, functions, rows or ranges than the limits allow: the rest was left out.
+    /// More units, functions, rows, ranges, files or abbreviations than the limits allow: the rest, or the unit, was left out.
     TooMuchDebugInfo = "too_much_debug_info",
     /// A compressed section larger than [`MAX_DECOMPRESSED`](crate::limits::MAX_DECOMPRESSED), or broken.
     Decompression = "decompression",
     /// Parsing took longer than the limit; the file's debug information is not used further.
     TimeLimit = "time_limit",
-    /// The caller stopped waiting: the names come with the next call.
+    /// The caller stopped waiting, or did not begin to, since the worker owes an answer: the names come with the next call.
     Late = "late",
+    /// A file that was not asked for names, since its file system did not answer a short time ago.
+    Silent = "silent_file_system",
     /// A worker's queue was full.
     QueueFull = "queue_full",
     /// A panic while parsing, caught at the worker's rim; the file is not parsed again.
@@ -60,6 +62,10 @@ failures! {
     SplitUnitMissing = "split_unit_missing",
     /// A supplementary (dwz) file that was not found.
     SupplementaryMissing = "supplementary_missing",
+    /// A perf map that was dropped to stay within the budget of all: its names come when it is read again.
+    PerfMapDropped = "perf_map_dropped",
+    /// A perf map's lines that were refused by [`PerfMapLimits`](crate::perf_map::PerfMapLimits), at each reading.
+    PerfMapRefused = "perf_map_lines_refused",
 }
 
 /// A snapshot of everything counted.
@@ -91,6 +97,13 @@ impl Statistics {
     /// The count of one reason.
     pub fn failure(&self, failure: Failure) -> u64 {
         self.failures.get(failure as usize).copied().unwrap_or(0)
+    }
+
+    /// Adds what a caller counted itself, who keeps perf maps, say.
+    pub fn add(&mut self, failure: Failure, count: u64) {
+        if let Some(counter) = self.failures.get_mut(failure as usize) {
+            *counter += count;
+        }
     }
 
     /// Every count with its name.

@@ -60,7 +60,9 @@ impl Namer {
 
     /// What the symbolizer counted.
     pub fn statistics(&self) -> symbolizer::Statistics {
-        self.symbolizer.statistics()
+        let mut statistics = self.symbolizer.statistics();
+        self.run_time.count_into(&mut statistics);
+        statistics
     }
 
     fn name_executables(&self, interval: &mut Interval, functions: &mut Functions) {

@@ -3,11 +3,10 @@
 //! One line per function: hexadecimal start, hexadecimal size, name (with spaces). Runtimes append as they compile, so a later
 //! line replaces what it overlaps, and the last line may be unfinished: it is left for the next reading.
 
+mod build;
 pub mod locate;
 
-use std::collections::BTreeMap;
-
-use crate::text::prefix;
+use build::Builder;
 
 /// Bounds on what a map may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +32,7 @@ pub struct PerfMapCounts {
     pub taken: u64,
     /// Lines that are not of the format, or of no size.
     pub garbage: u64,
-    /// Lines refused by the limits.
+    /// Lines refused by the limits; the names that they would have replaced were dropped.
     pub refused: u64,
     /// Names cut.
     pub cut: u64,
@@ -47,6 +46,13 @@ struct Function {
     end: u64,
     name: u32,
     name_length: u32,
+}
+
+impl Function {
+    /// Where its name is.
+    fn range(&self) -> std::ops::Range<usize> {
+        self.name as usize..self.name as usize + self.name_length as usize
+    }
 }
 
 /// Addresses to names.
@@ -78,8 +84,7 @@ fn line(text: &[u8]) -> Option<(u64, u64, &[u8])> {
 impl PerfMap {
     /// Parses the whole file.
     pub fn parse(bytes: &[u8], limits: PerfMapLimits) -> Self {
-        let mut map = Self::default();
-        let mut functions: BTreeMap<u64, Function> = BTreeMap::new();
+        let mut map = Builder::new(limits);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let text = &rest[..end];
@@ -87,40 +92,20 @@ impl PerfMap {
             if text.trim_ascii().is_empty() {
                 continue;
             }
-            let Some((start, end, name)) = line(text) else {
-                map.counts.garbage += 1;
-                continue;
-            };
-            if let Some(function) = map.take(start, end, name, functions.len(), limits) {
-                insert(&mut functions, function);
+            match line(text) {
+                Some((start, end, name)) => map.add(start, end, name),
+                None => map.counts.garbage += 1,
             }
         }
         map.counts.unfinished = u64::from(!rest.trim_ascii().is_empty());
-        map.functions = functions.into_values().collect();
-        map.names.shrink_to_fit();
-        map
-    }
-
-    fn take(&mut self, start: u64, end: u64, name: &[u8], count: usize, limits: PerfMapLimits) -> Option<Function> {
-        let text = String::from_utf8_lossy(name);
-        let cut = prefix(&text, limits.name).len();
-        // A cut of an older function can make two of it.
-        if count + 2 > limits.functions || self.names.len() + cut > limits.name_bytes {
-            self.counts.refused += 1;
-            return None;
-        }
-        let position = u32::try_from(self.names.len()).ok()?;
-        self.counts.cut += u64::from(cut < text.len());
-        self.counts.taken += 1;
-        self.names.push_str(&text[..cut]);
-        Some(Function { start, end, name: position, name_length: cut as u32 })
+        map.finish()
     }
 
     /// The name of the function that contains `address`.
     pub fn lookup(&self, address: u64) -> Option<&str> {
         let position = self.functions.partition_point(|function| function.start <= address).checked_sub(1)?;
         let function = self.functions.get(position).filter(|function| address < function.end)?;
-        self.names.get(function.name as usize..)?.get(..function.name_length as usize)
+        self.names.get(function.range())
     }
 
     /// What parsing found and left out.
@@ -132,22 +117,6 @@ impl PerfMap {
     pub fn memory(&self) -> usize {
         self.functions.capacity() * size_of::<Function>() + self.names.capacity()
     }
-}
-
-/// Puts a function in; what it overlaps is cut back to what is left of it.
-fn insert(functions: &mut BTreeMap<u64, Function>, new: Function) {
-    let overlapping: Vec<Function> =
-        functions.range(..new.end).rev().take_while(|(_, old)| old.end > new.start).map(|(_, old)| *old).collect();
-    for old in overlapping {
-        functions.remove(&old.start);
-        if old.start < new.start {
-            functions.insert(old.start, Function { end: new.start, ..old });
-        }
-        if old.end > new.end {
-            functions.insert(new.end, Function { start: new.end, ..old });
-        }
-    }
-    functions.insert(new.start, new);
 }
 
 #[cfg(test)]
@@ -185,10 +154,49 @@ mod tests {
         let text: String = (0..100).map(|i| format!("{:x} 10 name-{i:04}\n", i * 16)).collect();
         let limits = PerfMapLimits { functions: 11, name_bytes: 1 << 20, name: 6 };
         let map = PerfMap::parse(text.as_bytes(), limits);
-        assert_eq!(map.counts(), PerfMapCounts { taken: 10, refused: 90, cut: 10, ..PerfMapCounts::default() });
-        assert_eq!(map.lookup(0x95), Some("name-0"));
+        assert_eq!(map.counts(), PerfMapCounts { taken: 11, refused: 89, cut: 11, ..PerfMapCounts::default() });
+        assert_eq!((map.lookup(0xa5), map.lookup(0xb5)), (Some("name-0"), None));
         let limits = PerfMapLimits { name_bytes: 18, ..PerfMapLimits::default() };
         assert_eq!(PerfMap::parse(text.as_bytes(), limits).counts().taken, 2);
+    }
+
+    #[test]
+    fn a_full_map_takes_what_replaces_something() {
+        // Three times the same ten functions, each time with new names of as many bytes.
+        let text: String = (0..30).map(|i| format!("{:x} 10 name-{i:04}\n", i % 10 * 16)).collect();
+        let limits = PerfMapLimits { functions: 10, name_bytes: 90, name: 100 };
+        let map = PerfMap::parse(text.as_bytes(), limits);
+        assert_eq!(map.counts(), PerfMapCounts { taken: 30, ..PerfMapCounts::default() });
+        for (address, name) in [(0, "name-0020"), (0x5f, "name-0025"), (0x9f, "name-0029")] {
+            assert_eq!(map.lookup(address), Some(name), "{address:#x}");
+        }
+        assert!(map.memory() <= 10 * size_of::<Function>() + 90, "{}", map.memory());
+    }
+
+    #[test]
+    fn a_line_past_the_limits_takes_the_names_that_are_not_true_any_more_with_it() {
+        let limits = PerfMapLimits { functions: 3, name_bytes: 14, name: 100 };
+        for (line, refused, expected) in [
+            ("0 10 too long to be taken", 1, [None, None, Some("b"), Some("b"), Some("c")]),
+            ("0 10 brief", 0, [Some("brief"), Some("brief"), Some("b"), Some("b"), Some("c")]),
+            ("8 10 longer", 1, [Some("aaaaaa"), None, None, Some("b"), Some("c")]),
+            ("18 4 x", 1, [Some("aaaaaa"), Some("aaaaaa"), Some("b"), None, Some("c")]),
+            ("0 40 all", 0, [Some("all"); 5]),
+            ("0 40 more than there is room for", 1, [None; 5]),
+            ("40 10 d", 1, [Some("aaaaaa"), Some("aaaaaa"), Some("b"), Some("b"), Some("c")]),
+        ] {
+            let text = format!("0 10 aaaaaa\n10 10 b\n20 10 c\n{line}\n");
+            let map = PerfMap::parse(text.as_bytes(), limits);
+            let found = [0, 0xf, 0x10, 0x1f, 0x2f].map(|address| map.lookup(address));
+            assert_eq!((found, map.counts().refused), (expected, refused), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_in_two_keeps_its_name_on_both_sides() {
+        let map = PerfMap::parse(b"0 100 whole\n40 10 part\n40 10 again\n0 10 first\n", PerfMapLimits::default());
+        let found = [0, 0x10, 0x40, 0x50, 0xff].map(|address| map.lookup(address));
+        assert_eq!(found, [Some("first"), Some("whole"), Some("again"), Some("whole"), Some("whole")]);
     }
 
     #[test]
