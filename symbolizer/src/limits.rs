@@ -1,4 +1,5 @@
-//! Bounds on what a file may cost. ELF files are hostile input: each bound has a counter in [`Failure`](crate::Failure).
+//! Bounds on what a file may cost, in memory and time. ELF files are hostile input: each bound that leaves something out has a
+//! counter in [`Failure`](crate::Failure). The sizes of sections bound nothing: a sparse file costs its owner nothing.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -25,6 +26,18 @@ pub const MAX_XZ_MEMORY_KIB: u32 = 32 << 10;
 pub const MAX_UNITS: usize = 1 << 18;
 /// Address ranges of units per file.
 pub const MAX_UNIT_RANGES: usize = 1 << 22;
+/// Bytes that the parsed abbreviations of one DWARF unit may take: 112 for each, 16 for each attribute. The largest tables that
+/// were looked at (Rust, C++) have 2 KB in the file.
+pub const MAX_ABBREVIATION_BYTES: usize = 16 << 20;
+/// Bytes of a line table's header, which names the files of a unit. The largest looked at (Rust, C++) has 8 KB; 10,000 files take
+/// some 300 KB.
+pub const MAX_LINE_HEADER: usize = 16 << 20;
+/// Files and directories in a line table's header (104 bytes each when parsed).
+pub const MAX_LINE_FILES: usize = 1 << 17;
+/// Bytes that the opened units of one call may take before they are dropped and opened again.
+pub const MAX_OPEN_UNITS: usize = 32 << 20;
+/// Bytes that the functions and line tables of one file's units may take while names are looked up, before they are dropped.
+pub const MAX_UNIT_TABLES: usize = 96 << 20;
 /// Functions per DWARF unit (24 bytes each).
 pub const MAX_FUNCTIONS: usize = 1 << 20;
 /// Line-table rows per DWARF unit (16 bytes each).
@@ -49,7 +62,8 @@ pub(crate) struct Deadline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeUp;
 
-/// Ticks between looks at the clock; a tick is a debugging entry or a row, well under a microsecond.
+/// Ticks between looks at the clock; a tick is a debugging entry, a range or an instruction of a line table, well under a
+/// microsecond.
 const TICKS_PER_LOOK: u32 = 4096;
 
 impl Deadline {
@@ -64,6 +78,14 @@ impl Deadline {
     pub(crate) fn tick(&self) -> Result<(), TimeUp> {
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);
-        if ticks.is_multiple_of(TICKS_PER_LOOK) && Instant::now() > self.at { Err(TimeUp) } else { Ok(()) }
+        if ticks.is_multiple_of(TICKS_PER_LOOK) { self.look() } else { Ok(()) }
+    }
+
+    /// Looks at the clock: before work that may take as long as thousands of ticks.
+    ///
+    /// # Errors
+    /// [`TimeUp`] once the limit has passed.
+    pub(crate) fn look(&self) -> Result<(), TimeUp> {
+        if Instant::now() >= self.at { Err(TimeUp) } else { Ok(()) }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::debug_file::{Lookup, Supplementary};
 use crate::demangle::Demangle;
-use crate::dwarf::{Context, DebugInformation, DwarfError, DwarfFile, Loaded};
+use crate::dwarf::{Context, DebugInformation, DwarfFile, Loaded};
 use crate::elf::{self, DecompressionBudget};
 use crate::executable::Executable;
 use crate::frame::{Frame, Frames};
@@ -100,10 +100,7 @@ impl Module {
             Some(Err(error)) => {
                 // From here on the file is known by its symbols only: a second try would cost as much as the first.
                 *debug = None;
-                setup.counters.fail(match error {
-                    DwarfError::TimeUp => Failure::TimeLimit,
-                    _ => Failure::MalformedDebugInfo,
-                });
+                error.count(setup.counters);
                 vec![Vec::new(); addresses.len()]
             }
             None => vec![Vec::new(); addresses.len()],

@@ -1,6 +1,7 @@
 //! [`FunctionIndex`]: address to the debugging entry of the function, within one unit.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use gimli::{AttributeValue, UnitOffset, constants};
 
@@ -47,13 +48,13 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Calls `each` with every non-empty range.
+    /// Calls `each` with every non-empty range until it says that it is enough.
     pub(crate) fn for_each(
         &self,
         dwarf: &Dwarf<'a>,
         unit: &Unit<'a>,
         context: &Context<'_>,
-        mut each: impl FnMut(u64, u64),
+        mut each: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<(), DwarfError> {
         if let (Some(low), Some(high)) = (self.low, &self.high) {
             let end = match high {
@@ -63,15 +64,19 @@ impl<'a> Place<'a> {
             if let Some(end) = end
                 && low < end
             {
-                each(low, end);
+                let _ = each(low, end);
             }
         } else if let Some(ranges) = &self.ranges
             && let Some(mut list) = dwarf.attr_ranges(unit, *ranges)?
         {
-            while let Some(range) = list.next()? {
+            // One by one, since `next` passes over any number of ranges that are empty or of dropped functions.
+            while let Some(raw) = list.next_raw()? {
                 context.deadline.tick()?;
-                if range.begin < range.end {
-                    each(range.begin, range.end);
+                if let Some(range) = list.convert_raw(raw)?
+                    && range.begin < range.end
+                    && each(range.begin, range.end).is_break()
+                {
+                    break;
                 }
             }
         }
@@ -89,7 +94,18 @@ pub(crate) fn may_have_code(abbreviation: &gimli::Abbreviation) -> bool {
 
 impl FunctionIndex {
     pub(crate) fn build(dwarf: &Dwarf<'_>, unit: &Unit<'_>, context: &Context<'_>) -> Result<Self, DwarfError> {
+        Self::within(MAX_FUNCTIONS, dwarf, unit, context)
+    }
+
+    /// The first `most` ranges, but for two that may be missing.
+    pub(super) fn within(
+        most: usize,
+        dwarf: &Dwarf<'_>,
+        unit: &Unit<'_>,
+        context: &Context<'_>,
+    ) -> Result<Self, DwarfError> {
         let mut map: BTreeMap<u64, (u64, UnitOffset<usize>)> = BTreeMap::new();
+        let mut full = false;
         let mut entries = unit.entries_raw(None)?;
         while !entries.is_empty() {
             context.deadline.tick()?;
@@ -103,8 +119,16 @@ impl FunctionIndex {
             for specification in abbreviation.attributes() {
                 place.note(dwarf, unit, &entries.read_attribute(*specification)?)?;
             }
-            place.for_each(dwarf, unit, context, |begin, end| insert(&mut map, begin, end, offset, context))?;
-            if map.len() >= MAX_FUNCTIONS {
+            place.for_each(dwarf, unit, context, |begin, end| {
+                // One that lies inside another makes three of one.
+                full = map.len() + 2 > most;
+                if full {
+                    return ControlFlow::Break(());
+                }
+                insert(&mut map, begin, end, offset, context);
+                ControlFlow::Continue(())
+            })?;
+            if full {
                 context.counters.fail(Failure::TooMuchDebugInfo);
                 break;
             }
@@ -115,6 +139,11 @@ impl FunctionIndex {
     pub(crate) fn find(&self, address: u64) -> Option<FunctionRange> {
         let position = self.0.partition_point(|range| range.begin <= address).checked_sub(1)?;
         self.0.get(position).copied().filter(|range| address < range.end)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn weight(&self) -> usize {

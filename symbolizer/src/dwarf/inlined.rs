@@ -1,5 +1,7 @@
 //! The inlined calls of one function that contain given addresses.
 
+use std::ops::ControlFlow;
+
 use gimli::{AttributeValue, UnitOffset, constants};
 
 use super::functions::{Place, may_have_code};
@@ -77,6 +79,7 @@ pub(crate) fn chains<'a>(
                 result.clear();
                 result.extend(open.iter().map(|(_, call)| *call));
             }
+            ControlFlow::Continue(())
         })?;
     }
     Ok(results)

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use gimli::ColumnType;
+use gimli::{ColumnType, IncompleteLineProgram, LineInstruction, LineProgram, LineProgramHeader, LineRow};
 
-use super::{Context, Dwarf, DwarfError, Unit};
+use super::{Context, Dwarf, DwarfError, Reader, Unit};
 use crate::elf::contains;
 use crate::limits::MAX_LINE_ROWS;
 use crate::statistics::Failure;
@@ -40,17 +40,17 @@ const MAX_OVERLAPPING: usize = 16;
 impl LineTable {
     pub(crate) fn build(unit: &Unit<'_>, context: &Context<'_>) -> Result<Self, DwarfError> {
         let mut table = Self { sequences: Vec::new(), rows: Vec::new() };
-        let Some(program) = unit.line_program.clone() else { return Ok(table) };
-        let mut program = program.rows();
+        let Some(program) = &unit.line_program else { return Ok(table) };
+        let mut program = Machine::new(program);
         let mut current: Vec<(u64, Row)> = Vec::new();
         loop {
-            context.deadline.tick()?;
             // A broken program ends the table; the sequences before it are good.
-            let row = match program.next_row() {
-                Ok(Some((_, row))) => row,
+            let row = match program.next_row(context) {
+                Ok(Some(row)) => row,
                 Ok(None) => break,
-                Err(_) => {
-                    context.counters.fail(Failure::MalformedDebugInfo);
+                Err(DwarfError::TimeUp) => return Err(DwarfError::TimeUp),
+                Err(error) => {
+                    error.count(context.counters);
                     break;
                 }
             };
@@ -125,6 +125,65 @@ impl LineTable {
     pub(crate) fn weight(&self) -> usize {
         self.sequences.capacity() * size_of::<Sequence>() + self.rows.capacity() * size_of::<Row>()
     }
+}
+
+/// Runs a line table's program. `gimli` would run any number of instructions for one row, in a copy of the header to which the
+/// program adds files.
+pub(super) struct Machine<'u, 'a> {
+    program: Program<'u, 'a>,
+    instructions: gimli::LineInstructions<Reader<'a>>,
+    row: LineRow,
+    /// The last address that was set is that of code that the linker dropped: these rows are about nothing.
+    dropped: bool,
+}
+
+struct Program<'u, 'a>(&'u LineProgramHeader<Reader<'a>>);
+
+impl<'a> LineProgram<Reader<'a>> for Program<'_, 'a> {
+    fn header(&self) -> &LineProgramHeader<Reader<'a>> {
+        self.0
+    }
+
+    /// No compiler adds any, and names are looked up in the header alone.
+    fn add_file(&mut self, _: gimli::FileEntry<Reader<'a>>) {}
+}
+
+impl<'u, 'a> Machine<'u, 'a> {
+    pub(super) fn new(program: &'u IncompleteLineProgram<Reader<'a>>) -> Self {
+        let header = program.header();
+        Self {
+            program: Program(header),
+            instructions: header.instructions(),
+            row: LineRow::new(header),
+            dropped: false,
+        }
+    }
+
+    pub(super) fn next_row(&mut self, context: &Context<'_>) -> Result<Option<&LineRow>, DwarfError> {
+        let header = self.program.0;
+        self.row.reset(header);
+        loop {
+            context.deadline.tick()?;
+            let Some(instruction) = self.instructions.next_instruction(header)? else { return Ok(None) };
+            if let LineInstruction::SetAddress(address) = instruction {
+                self.dropped = address < self.row.address() || address >= lowest_of_dropped(header.address_size());
+            }
+            if !self.row.execute(instruction, &mut self.program)? {
+                continue;
+            }
+            if !self.dropped {
+                return Ok(Some(&self.row));
+            }
+            self.dropped = !self.row.end_sequence();
+            self.row.reset(header);
+        }
+    }
+}
+
+/// The linker sets addresses of dropped code to −1 or −2, in as many bytes as an address has.
+fn lowest_of_dropped(address_size: u8) -> u64 {
+    let unused_bits = 64_u32.saturating_sub(u32::from(address_size) * 8);
+    u64::MAX.checked_shr(unused_bits).unwrap_or(0).saturating_sub(1)
 }
 
 /// The path of the file of that number, made absolute with the compilation directory.

@@ -6,10 +6,15 @@
 
 mod functions;
 mod inlined;
+mod kept;
+mod line_header;
 mod lines;
 mod names;
+mod opening;
 mod sections;
 mod split;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::cell::RefCell;
@@ -22,12 +27,14 @@ use gimli::{EndianSlice, RunTimeEndian};
 
 use crate::executable::Executable;
 use crate::frame::Frame;
-use crate::limits::{Deadline, TimeUp};
+use crate::limits::{Deadline, MAX_OPEN_UNITS, MAX_UNIT_TABLES, TimeUp};
 use crate::statistics::{Counters, Failure};
 use crate::text::Texts;
 use functions::FunctionIndex;
+use kept::Kept;
 use lines::LineTable;
 use names::Names;
+use opening::UnitOpener;
 pub(crate) use sections::{DwarfFile, Loaded};
 use split::Split;
 use units::UnitIndex;
@@ -43,6 +50,9 @@ pub(crate) enum DwarfError {
     Malformed(#[from] gimli::Error),
     #[error("time limit")]
     TimeUp,
+    /// Counted where it was found.
+    #[error("more than the limits allow")]
+    TooMuch,
     #[error("no such unit or entry")]
     Missing,
 }
@@ -50,6 +60,17 @@ pub(crate) enum DwarfError {
 impl From<TimeUp> for DwarfError {
     fn from(_: TimeUp) -> Self {
         DwarfError::TimeUp
+    }
+}
+
+impl DwarfError {
+    /// Counts it, unless that was done.
+    pub(crate) fn count(self, counters: &Counters) {
+        match self {
+            DwarfError::TimeUp => counters.fail(Failure::TimeLimit),
+            DwarfError::TooMuch => {}
+            DwarfError::Malformed(_) | DwarfError::Missing => counters.fail(Failure::MalformedDebugInfo),
+        }
     }
 }
 
@@ -67,7 +88,7 @@ pub(crate) struct Context<'a> {
 pub(crate) struct DebugInformation {
     file: DwarfFile,
     index: Option<UnitIndex>,
-    units: HashMap<u32, UnitTables>,
+    units: Kept<UnitTables>,
     names: Names,
     split: Split,
 }
@@ -84,21 +105,29 @@ struct UnitTables {
 pub(crate) struct View<'a> {
     pub(crate) dwarf: Dwarf<'a>,
     pub(crate) index: &'a UnitIndex,
-    units: RefCell<HashMap<u32, Rc<Unit<'a>>>>,
-    supplementary_units: RefCell<Option<Vec<usize>>>,
+    opener: UnitOpener<'a>,
+    units: RefCell<Kept<Rc<Unit<'a>>>>,
+    supplementary_offsets: RefCell<Option<Vec<usize>>>,
+    supplementary_units: RefCell<Kept<Rc<Unit<'a>>>>,
 }
 
 impl<'a> View<'a> {
+    fn new(dwarf: Dwarf<'a>, index: &'a UnitIndex, context: &'a Context<'a>) -> Self {
+        let units = || RefCell::new(Kept::new(MAX_OPEN_UNITS));
+        Self {
+            dwarf,
+            index,
+            opener: UnitOpener::new(context),
+            units: units(),
+            supplementary_offsets: RefCell::default(),
+            supplementary_units: units(),
+        }
+    }
+
     /// The unit of that number in the index.
     pub(crate) fn unit(&self, number: u32) -> Result<Rc<Unit<'a>>, DwarfError> {
-        if let Some(unit) = self.units.borrow().get(&number) {
-            return Ok(unit.clone());
-        }
         let offset = *self.index.offsets.get(number as usize).ok_or(DwarfError::Missing)?;
-        let header = self.dwarf.debug_info.header_from_offset(gimli::DebugInfoOffset(offset))?;
-        let unit = Rc::new(self.dwarf.unit(header)?);
-        self.units.borrow_mut().insert(number, unit.clone());
-        Ok(unit)
+        self.open(&self.units, number, &self.dwarf, offset)
     }
 
     /// The unit of the supplementary file that `offset` lies in.
@@ -106,19 +135,34 @@ impl<'a> View<'a> {
         &self,
         supplementary: &Dwarf<'a>,
         offset: gimli::DebugInfoOffset<usize>,
-    ) -> Result<Unit<'a>, DwarfError> {
-        let mut offsets = self.supplementary_units.borrow_mut();
+    ) -> Result<Rc<Unit<'a>>, DwarfError> {
+        let mut offsets = self.supplementary_offsets.borrow_mut();
         let offsets = offsets.get_or_insert_with(|| units::offsets(supplementary));
         let position = offsets.partition_point(|start| *start <= offset.0).checked_sub(1).ok_or(DwarfError::Missing)?;
         let start = *offsets.get(position).ok_or(DwarfError::Missing)?;
-        let header = supplementary.debug_info.header_from_offset(gimli::DebugInfoOffset(start))?;
-        Ok(supplementary.unit(header)?)
+        self.open(&self.supplementary_units, position as u32, supplementary, start)
+    }
+
+    fn open(
+        &self,
+        units: &RefCell<Kept<Rc<Unit<'a>>>>,
+        number: u32,
+        dwarf: &Dwarf<'a>,
+        offset: usize,
+    ) -> Result<Rc<Unit<'a>>, DwarfError> {
+        let mut units = units.borrow_mut();
+        let unit = units.get_or_make(number, || {
+            let header = dwarf.debug_info.header_from_offset(gimli::DebugInfoOffset(offset))?;
+            let (unit, bytes) = self.opener.open(dwarf, header)?;
+            Ok::<_, DwarfError>((Rc::new(unit), bytes))
+        })?;
+        Ok(unit.clone())
     }
 }
 
 impl DebugInformation {
     pub(crate) fn new(file: DwarfFile) -> Self {
-        Self { file, index: None, units: HashMap::new(), names: Names::default(), split: Split::default() }
+        Self { file, index: None, units: Kept::new(MAX_UNIT_TABLES), names: Names::default(), split: Split::default() }
     }
 
     /// Heap bytes.
@@ -132,7 +176,7 @@ impl DebugInformation {
 
     /// Drops all but the index of units, which is the only part whose cost grows with the whole file.
     pub(crate) fn shrink(&mut self) {
-        self.units = HashMap::new();
+        self.units.clear();
         self.names = Names::default();
         self.split.clear();
     }
@@ -161,7 +205,7 @@ impl DebugInformation {
             Some(index) => index,
             None => index.insert(UnitIndex::build(&dwarf, context)?),
         };
-        let view = View { dwarf, index, units: RefCell::default(), supplementary_units: RefCell::default() };
+        let view = View::new(dwarf, index, context);
         let mut results = vec![Vec::new(); addresses.len()];
         let mut position = 0;
         while let Some(first) = addresses.get(position) {
@@ -183,7 +227,7 @@ impl DebugInformation {
             match outcome {
                 Ok(()) => {}
                 Err(DwarfError::TimeUp) => return Err(DwarfError::TimeUp),
-                Err(_) => context.counters.fail(Failure::MalformedDebugInfo),
+                Err(error) => error.count(context.counters),
             }
             position += count.max(1);
         }
@@ -193,7 +237,7 @@ impl DebugInformation {
 
 /// The parts of [`DebugInformation`] that grow.
 struct Parts<'p> {
-    units: &'p mut HashMap<u32, UnitTables>,
+    units: &'p mut Kept<UnitTables>,
     names: &'p mut Names,
     split: &'p mut Split,
 }
@@ -211,21 +255,22 @@ fn unit_frames(
     let skeleton = view.unit(number)?;
     let Parts { units, names, split } = parts;
     let split_number = split.load(view, number, &skeleton, context);
-    let split_view = split_number.and_then(|number| split.view(number, &view.dwarf, &skeleton));
+    let split_view = split_number.and_then(|number| split.view(number, &view.dwarf, &skeleton, context));
     // Functions come from the split unit if there is one; lines from the unit in the executable.
     let is_split = split_view.is_some();
     let (dwarf, unit, names_view) = match &split_view {
         Some((dwarf, unit)) => (dwarf, unit, None),
         None => (&view.dwarf, &*skeleton, Some(view)),
     };
-    let tables = match units.entry(number) {
-        std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-        std::collections::hash_map::Entry::Vacant(entry) => entry.insert(UnitTables {
+    let tables = units.get_or_make(number, || {
+        let tables = UnitTables {
             functions: FunctionIndex::build(dwarf, unit, context)?,
             lines: LineTable::build(&skeleton, context)?,
             files: HashMap::new(),
-        }),
-    };
+        };
+        let bytes = tables.weight();
+        Ok::<_, DwarfError>((tables, bytes))
+    })?;
     let mut position = 0;
     while let Some(first) = addresses.get(position) {
         let Some(function) = tables.functions.find(*first) else {
@@ -244,11 +289,11 @@ fn unit_frames(
             let mut place = Place::at(tables.lines.find(*address));
             // Innermost first; each caller's place is where it made the call.
             for call in chain.iter().rev() {
-                let name = names.resolve(dwarf, unit, names_view, (number, is_split), call.entry, texts);
+                let name = names.resolve(dwarf, unit, names_view, (number, is_split), call.entry, texts)?;
                 result.push(place.frame(name, tables, view, &skeleton, texts));
                 place = Place { file: call.call_file, line: call.call_line, column: call.call_column };
             }
-            let name = names.resolve(dwarf, unit, names_view, (number, is_split), function.entry, texts);
+            let name = names.resolve(dwarf, unit, names_view, (number, is_split), function.entry, texts)?;
             result.push(place.frame(name, tables, view, &skeleton, texts));
         }
         position += count;

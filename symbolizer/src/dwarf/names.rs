@@ -73,6 +73,9 @@ impl Names {
     /// A frame with the name of the entry at `entry`, and no place yet.
     ///
     /// Instances of one function share an abstract origin, so the name is kept for that entry, not for each instance.
+    ///
+    /// # Errors
+    /// [`DwarfError::TimeUp`] alone; whatever else goes wrong costs a part of the name.
     pub(crate) fn resolve<'a, 'v: 'a>(
         &mut self,
         dwarf: &Dwarf<'a>,
@@ -81,10 +84,10 @@ impl Names {
         (number, split): (u32, bool),
         entry: UnitOffset<usize>,
         texts: &mut Texts<'_>,
-    ) -> Frame {
+    ) -> Result<Frame, DwarfError> {
         let mut said = Said::default();
         // A broken reference leaves what was said before it.
-        let Ok(Some(next)) = said.hear(dwarf, unit, entry) else { return said.frame(texts) };
+        let Ok(Some(next)) = said.hear(dwarf, unit, entry) else { return Ok(said.frame(texts)) };
         let key = match next {
             AttributeValue::UnitRef(offset) if split => Some(Key::Split(number, offset.0)),
             AttributeValue::UnitRef(offset) => {
@@ -96,9 +99,11 @@ impl Names {
         };
         let untouched = said.linkage.is_none() && said.name.is_none() && said.line.is_none();
         if untouched && let Some(frame) = key.and_then(|key| self.0.get(&key)) {
-            return frame.clone();
+            return Ok(frame.clone());
         }
-        let _ = follow(dwarf, unit, view, next, &mut said);
+        if let Err(DwarfError::TimeUp) = follow(dwarf, unit, view, next, &mut said) {
+            return Err(DwarfError::TimeUp);
+        }
         let frame = said.frame(texts);
         if untouched && let Some(key) = key {
             if self.0.len() >= MAX_CACHED_NAMES {
@@ -106,7 +111,7 @@ impl Names {
             }
             self.0.insert(key, frame.clone());
         }
-        frame
+        Ok(frame)
     }
 }
 

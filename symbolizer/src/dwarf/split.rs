@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use gimli::{DwarfPackageSections, DwarfSections, EndianSlice, RunTimeEndian, UnitType};
 
+use super::opening::UnitOpener;
 use super::sections::endian;
-use super::{Context, Dwarf, Reader, Unit, View};
+use super::{Context, Dwarf, DwarfError, Reader, Unit, View};
 use crate::debug_file::Lookup;
 use crate::elf::{self, DecompressionBudget, Section};
 use crate::image::Image;
@@ -114,6 +115,7 @@ impl Split {
         number: u32,
         parent: &Dwarf<'a>,
         skeleton: &Unit<'a>,
+        context: &'a Context<'a>,
     ) -> Option<(Dwarf<'a>, Unit<'a>)> {
         let dwarf = match self.objects.get(&number)?.as_ref()? {
             SplitObject::Packaged => {
@@ -126,12 +128,18 @@ impl Split {
                 dwarf
             }
         };
+        let opener = UnitOpener::new(context);
         let mut headers = dwarf.units();
         while let Ok(Some(header)) = headers.next() {
             if matches!(header.type_(), UnitType::Type { .. } | UnitType::SplitType { .. }) {
                 continue;
             }
-            let Ok(mut unit) = dwarf.unit(header) else { continue };
+            let mut unit = match opener.open(&dwarf, header) {
+                Ok((unit, _)) => unit,
+                // Whoever looks at the clock next finds out.
+                Err(DwarfError::TimeUp) => return None,
+                Err(_) => continue,
+            };
             if unit.dwo_id == skeleton.dwo_id {
                 unit.copy_relocated_attributes(skeleton);
                 return Some((dwarf, unit));

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use gimli::DebugInfoOffset;
 
+use super::opening::UnitOpener;
 use super::{Context, Dwarf, DwarfError};
 use crate::elf::contains;
 use crate::limits::{MAX_UNIT_RANGES, MAX_UNITS};
@@ -48,13 +49,15 @@ impl UnitIndex {
         }
         let mut ranges = Vec::new();
         let listed = from_aranges(dwarf, &offsets, &mut ranges, context)?;
+        let opener = UnitOpener::new(context);
         for (number, header) in headers.into_iter().enumerate() {
             if listed.get(number).copied().unwrap_or(false) {
                 continue;
             }
-            context.deadline.tick()?;
-            if from_unit(dwarf, header, number as u32, &mut ranges, context).is_err() {
-                context.counters.fail(Failure::MalformedDebugInfo);
+            match from_unit(dwarf, &opener, header, number as u32, &mut ranges, context) {
+                Ok(()) => {}
+                Err(DwarfError::TimeUp) => return Err(DwarfError::TimeUp),
+                Err(error) => error.count(context.counters),
             }
         }
         Ok(Self { offsets, intervals: disjoint(&ranges) })
@@ -95,7 +98,7 @@ fn add(ranges: &mut Vec<Interval>, interval: Interval, context: &Context<'_>) ->
     }
     if ranges.len() >= MAX_UNIT_RANGES {
         context.counters.fail(Failure::TooMuchDebugInfo);
-        return Err(DwarfError::Missing);
+        return Err(DwarfError::TooMuch);
     }
     ranges.push(interval);
     Ok(())
@@ -125,9 +128,10 @@ fn from_aranges(
     Ok(listed)
 }
 
-fn from_unit(
-    dwarf: &Dwarf<'_>,
-    header: gimli::UnitHeader<super::Reader<'_>>,
+fn from_unit<'a>(
+    dwarf: &Dwarf<'a>,
+    opener: &UnitOpener<'a>,
+    header: gimli::UnitHeader<super::Reader<'a>>,
     number: u32,
     ranges: &mut Vec<Interval>,
     context: &Context<'_>,
@@ -135,7 +139,7 @@ fn from_unit(
     if matches!(header.type_(), gimli::UnitType::Type { .. } | gimli::UnitType::Partial) {
         return Ok(());
     }
-    let unit = dwarf.unit(header)?;
+    let (unit, _) = opener.open(dwarf, header)?;
     let mut found = dwarf.unit_ranges(&unit)?;
     while let Some(range) = found.next()? {
         add(ranges, Interval { begin: range.begin, end: range.end, unit: number }, context)?;
