@@ -4,12 +4,16 @@
 mod live;
 mod silent_fuse;
 
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fixtures::{Flavour, build_or_skip, expected};
 use live::{Recorded, Running, Shares};
+use profiler::engine::Engine;
+use profiler::naming::Namer;
 use silent_fuse::SilentFuse;
+use symbolizer::{Failure, Options};
 
 /// No round may take longer, however busy the machine. A file that does not answer would hold it until the test ends.
 const LONGEST_ROUND: Duration = Duration::from_secs(2);
@@ -69,4 +73,54 @@ fn a_file_that_can_t_be_closed_any_more_holds_nobody() {
     });
     let whole = ends.recv_timeout(PATIENCE).expect("the file was closed by whoever let go of it last");
     assert!(whole >= 50, "{whole} samples");
+}
+
+/// Samples one program until its stacks are walked in the kernel: its file is open by then, and its rows were built.
+fn sampled(running: &Running) -> Option<Engine> {
+    let mut engine = live::engine(live::options(&[running.pid()]))?;
+    live::record_while(&mut engine, PATIENCE, |engine| engine.counters().finished_in_kernel < 50);
+    Some(engine)
+}
+
+#[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
+fn a_file_that_falls_silent_before_it_is_named_costs_no_names_but_its_own() {
+    const WAIT: Duration = Duration::from_secs(6);
+    let _alone = live::alone();
+    let Some(dead_program) = build_or_skip("chain", Flavour::Static) else { return };
+    let Some(alive_program) = build_or_skip("chain", Flavour::StaticPie) else { return };
+    let Some(fuse) = SilentFuse::mount(&dead_program) else { return };
+    let alive = Running::fixture(&alive_program, &[]);
+    // The last is dropped first: a program that waits for a page of its file ends only once that is unmounted.
+    let (dead, fuse) = (Running::fixture(&fuse.program(), &[]), fuse);
+    let Some(dead_engine) = sampled(&dead) else { return };
+    let dead_recording = dead_engine.finish().unwrap();
+    fuse.forget_pages();
+    fuse.fall_silent();
+    let Some(alive_engine) = sampled(&alive) else { return };
+    let alive_recording = alive_engine.finish().unwrap();
+    let (dead_pid, alive_pid) = (dead.pid(), alive.pid());
+    let (done, ends) = channel();
+    std::thread::spawn(move || {
+        let options = Options { wait: WAIT, file_time_limit: WAIT / 3, ..Options::default() };
+        let mut namer = Namer::new(options, Path::new("/proc")).unwrap();
+        let dead = Recorded::named_by(&mut namer, dead_recording);
+        // The same once more, as in the next interval: it is not asked and not waited for.
+        let began = Instant::now();
+        let dead = Recorded::named_by(&mut namer, dead.recording);
+        let again = began.elapsed();
+        let alive = Recorded::named_by(&mut namer, alive_recording);
+        let _ = done.send((dead, again, alive, namer.statistics()));
+    });
+    let (dead, again, alive, statistics) = ends.recv_timeout(PATIENCE).expect("the names came");
+    println!("{:?}", statistics.named());
+    assert!(fuse.was_asked(), "nobody asked the dead file system");
+    assert_eq!(statistics.failure(Failure::Late), 1, "one wait");
+    assert_eq!(statistics.failure(Failure::Silent), 1, "not asked again");
+    assert!(again < WAIT, "{again:?}");
+    assert!(dead.samples(dead_pid).len() >= 50, "samples of the dead file system's program were lost");
+    let verdict = alive.judge(alive_pid, &expected::chain());
+    let shares = Shares::of(&alive.samples(alive_pid), verdict.right);
+    println!("{}", shares.row("alive"));
+    assert!(shares.right * 100 >= shares.samples * 95 && shares.samples >= 50, "{}", verdict.text(5));
 }

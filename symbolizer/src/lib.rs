@@ -1,7 +1,9 @@
 //! (executable identity, address) to frames: function names, files, lines and inlined callers.
 //!
 //! The measure is `llvm-symbolizer`: for the same file and address the same names, inlined chain and lines. Files are hostile
-//! input: bounded in memory and time, no panic reaches the caller, and everything left out is counted ([`Failure`]).
+//! input: bounded in memory and time (what a parser of others would reserve is looked at first, see [`limits`]), no panic
+//! reaches the caller, and everything left out is counted ([`Failure`]). A file system that does not answer holds one thread,
+//! which is replaced, and its own files.
 //!
 //! The reader of DWARF and symbols is our own, over `gimli` and `object`: `examples/compare.rs` finds no difference from
 //! `llvm-symbolizer` in 10,000 addresses each of two dozen programs (C++ with every debug option of GCC, Rust, C, Go, with dwz,
@@ -36,6 +38,7 @@ mod symbolizer;
 mod symbols;
 mod text;
 mod worker;
+mod workers;
 
 pub use demangle::Demangle;
 pub use executable::{Content, Executable};

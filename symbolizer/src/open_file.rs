@@ -13,20 +13,26 @@ pub type Closer = Box<dyn Fn(File) + Send + Sync>;
 pub struct OpenFile {
     /// `None` only while it is dropped.
     file: Option<File>,
+    device: Option<(u32, u32)>,
     closer: Option<Closer>,
 }
 
 impl OpenFile {
-    /// A file whose last user hands it to `closer`, which must not wait.
-    pub fn closed_by(file: File, closer: Closer) -> OpenFile {
-        OpenFile { file: Some(file), closer: Some(closer) }
+    /// A file on a device that may not answer; its last user hands it to `closer`, which must not wait.
+    pub fn closed_by(file: File, device: (u32, u32), closer: Closer) -> OpenFile {
+        OpenFile { file: Some(file), device: Some(device), closer: Some(closer) }
+    }
+
+    /// Major and minor number of its device, if that may not answer.
+    pub fn device(&self) -> Option<(u32, u32)> {
+        self.device
     }
 }
 
 impl From<File> for OpenFile {
     /// A file on a local file system: its last user closes it.
     fn from(file: File) -> OpenFile {
-        OpenFile { file: Some(file), closer: None }
+        OpenFile { file: Some(file), device: None, closer: None }
     }
 }
 
@@ -67,7 +73,7 @@ mod tests {
         let file = File::open("/dev/null").unwrap();
         let number = file.as_raw_fd();
         let closer = Box::new(move |file: File| sender.send(file.as_raw_fd()).unwrap());
-        let one = Arc::new(OpenFile::closed_by(file, closer));
+        let one = Arc::new(OpenFile::closed_by(file, (0, 7), closer));
         let other = one.clone();
         drop(one);
         assert!(receiver.try_recv().is_err());

@@ -4,8 +4,7 @@ use hashbrown::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, channel, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::demangle::Demangle;
@@ -14,6 +13,7 @@ use crate::frame::Frames;
 use crate::memo::{Memo, MemoNumbers};
 use crate::statistics::{Counters, Failure, Statistics};
 use crate::worker::{Job, Reply, Worker};
+use crate::workers::{Asked, Workers};
 
 /// How to symbolize.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +32,11 @@ pub struct Options {
     pub inlined: bool,
     /// How names are shown.
     pub demangle: Demangle,
-    /// How long [`Symbolizer::symbolize`] waits at most; what comes later is in the memo for the next call.
+    /// How long [`Symbolizer::symbolize`] waits at most; what comes later is in the memo for the next call. After that it
+    /// does not wait at all for that worker until the worker has answered something.
     pub wait: Duration,
-    /// How long one file may take in one call.
+    /// How long one file may take in one call. A worker that is at one for half as long again is given up, and the file's
+    /// device left alone for some minutes.
     pub file_time_limit: Duration,
 }
 
@@ -63,14 +65,8 @@ pub struct Request {
     pub addresses: Vec<u64>,
 }
 
-/// Stack of a worker, in bytes: twice what the deepest recursion (demangling) needs without optimization.
-const STACK: usize = 4 << 20;
-
 /// Longer limits are cut to this: the clock's arithmetic must not overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-
-/// Jobs that may wait for one worker; more are refused and counted.
-const QUEUE: usize = 1024;
 
 /// Gives names to addresses. Shared by reference; calls from several threads are fine.
 #[derive(Debug)]
@@ -78,7 +74,7 @@ pub struct Symbolizer {
     options: Arc<Options>,
     memo: Arc<Memo>,
     counters: Arc<Counters>,
-    workers: Vec<(SyncSender<Job>, JoinHandle<()>)>,
+    workers: Workers,
     empty: Frames,
 }
 
@@ -94,16 +90,12 @@ impl Symbolizer {
         let options = Arc::new(options);
         let memo = Arc::new(Memo::new(options.memo_bytes));
         let counters = Arc::new(Counters::default());
-        let mut workers = Vec::with_capacity(options.threads);
-        for _ in 0..options.threads {
-            let (sender, receiver) = sync_channel(QUEUE);
-            let worker = Worker { options: options.clone(), memo: memo.clone(), counters: counters.clone() };
-            let thread = std::thread::Builder::new()
-                .name("symbolize".into())
-                .stack_size(STACK)
-                .spawn(move || worker.run(&receiver))?;
-            workers.push((sender, thread));
-        }
+        let shared = (options.clone(), memo.clone(), counters.clone());
+        let workers = Workers::start(options.threads, options.file_time_limit * 3 / 2, move || {
+            let (options, memo, counters) = shared.clone();
+            let mut worker = Worker::new(options, memo, counters);
+            Box::new(move |job| worker.work(job))
+        })?;
         Ok(Self { options, memo, counters, workers, empty: Frames::from([]) })
     }
 
@@ -128,10 +120,13 @@ impl Symbolizer {
                 addresses,
                 reply: sender.clone(),
             };
-            if self.worker(request.executable.key).try_send(job).is_ok() {
-                pending.insert(number, missing);
-            } else {
-                self.counters.fail(Failure::QueueFull);
+            match self.workers.ask(&request.executable, job, Instant::now()) {
+                Asked::Begun => {
+                    pending.insert(number, missing);
+                }
+                Asked::Behind => self.counters.fail(Failure::Late),
+                Asked::Refused => self.counters.fail(Failure::QueueFull),
+                Asked::Avoided => self.counters.fail(Failure::Silent),
             }
         }
         drop(sender);
@@ -147,14 +142,26 @@ impl Symbolizer {
             }
         }
         self.counters.fail_by(Failure::Late, pending.len() as u64);
+        for number in pending.into_keys() {
+            self.workers.stopped_waiting(requests[number].executable.key, Instant::now());
+        }
         results
+    }
+
+    /// Frames that are known already, empty for others: no file is read and nobody is waited for.
+    pub fn remembered(&self, request: &Request) -> Vec<Frames> {
+        let mut frames = Vec::new();
+        if !self.memo.get(request.executable.key, &request.addresses, &mut frames, &self.empty).is_empty() {
+            self.counters.fail(Failure::Silent);
+        }
+        frames
     }
 
     /// Drops everything known of an executable: its last process is gone, or its file changed.
     pub fn forget(&self, key: u64) {
         self.memo.forget(key);
         // With a full queue the worker keeps the parsed file until its budget pushes it out.
-        if self.worker(key).try_send(Job::Forget(key)).is_err() {
+        if !self.workers.forget(key) {
             self.counters.fail(Failure::QueueFull);
         }
     }
@@ -169,24 +176,6 @@ impl Symbolizer {
             memo_entries: entries,
             memo_evictions: evictions,
             ..self.counters.snapshot()
-        }
-    }
-
-    fn worker(&self, key: u64) -> &SyncSender<Job> {
-        // Keys are often consecutive numbers, or hashes: both spread well.
-        let position = (key % self.workers.len() as u64) as usize;
-        &self.workers[position].0
-    }
-}
-
-impl Drop for Symbolizer {
-    fn drop(&mut self) {
-        for (sender, thread) in self.workers.drain(..) {
-            drop(sender);
-            // A worker's panic was counted when it happened. One that hangs in a file system would hang us: it is left behind.
-            if thread.is_finished() {
-                let _ = thread.join();
-            }
         }
     }
 }

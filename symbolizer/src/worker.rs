@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use crate::executable::Executable;
@@ -44,49 +44,44 @@ struct Entry {
 }
 
 pub(crate) struct Worker {
-    pub(crate) options: Arc<Options>,
-    pub(crate) memo: Arc<Memo>,
-    pub(crate) counters: Arc<Counters>,
+    options: Arc<Options>,
+    memo: Arc<Memo>,
+    counters: Arc<Counters>,
+    entries: HashMap<u64, Entry>,
+    clock: u64,
 }
 
 impl Worker {
-    /// Works until the sender is gone.
-    pub(crate) fn run(self, jobs: &Receiver<Job>) {
-        let mut entries: HashMap<u64, Entry> = HashMap::new();
-        let mut clock = 0;
-        while let Ok(job) = jobs.recv() {
-            match job {
-                Job::Forget(key) => {
-                    if let Some(Entry { state: State::Ready(_), .. }) = entries.remove(&key) {
-                        statistics::subtract(&self.counters.files_open);
-                    }
+    pub(crate) fn new(options: Arc<Options>, memo: Arc<Memo>, counters: Arc<Counters>) -> Worker {
+        Worker { options, memo, counters, entries: HashMap::new(), clock: 0 }
+    }
+
+    /// Does one job.
+    pub(crate) fn work(&mut self, job: Job) {
+        match job {
+            Job::Forget(key) => {
+                if let Some(Entry { state: State::Ready(_), .. }) = self.entries.remove(&key) {
+                    statistics::subtract(&self.counters.files_open);
                 }
-                Job::Symbolize { request, executable, addresses, reply } => {
-                    clock += 1;
-                    let frames = self.symbolize(&mut entries, &executable, &addresses, clock);
-                    let passing = matches!(entries.get(&executable.key), Some(Entry { state: State::Retry(_), .. }));
-                    if !passing {
-                        self.memo.insert(executable.key, &addresses, &frames);
-                    }
-                    // The caller may have stopped waiting: the memo has the names for the next call.
-                    let _ = reply.send(Reply { request, addresses, frames });
-                    self.keep_within_budgets(&mut entries);
+            }
+            Job::Symbolize { request, executable, addresses, reply } => {
+                self.clock += 1;
+                let frames = self.symbolize(&executable, &addresses);
+                let passing = matches!(self.entries.get(&executable.key), Some(Entry { state: State::Retry(_), .. }));
+                if !passing {
+                    self.memo.insert(executable.key, &addresses, &frames);
                 }
+                // The caller may have stopped waiting: the memo has the names for the next call.
+                let _ = reply.send(Reply { request, addresses, frames });
+                self.keep_within_budgets();
             }
         }
     }
 
-    fn symbolize(
-        &self,
-        entries: &mut HashMap<u64, Entry>,
-        executable: &Executable,
-        addresses: &[u64],
-        clock: u64,
-    ) -> Vec<Frames> {
+    fn symbolize(&mut self, executable: &Executable, addresses: &[u64]) -> Vec<Frames> {
         // A panic anywhere below is a bug; it costs this file its names, not the agent its life.
-        let mut outcome =
-            catch_unwind(AssertUnwindSafe(|| self.symbolize_inner(entries, executable, addresses, clock)))
-                .unwrap_or(Err(Failure::Panic));
+        let mut outcome = catch_unwind(AssertUnwindSafe(|| self.symbolize_inner(executable, addresses)))
+            .unwrap_or(Err(Failure::Panic));
         if let Err(failure) = outcome {
             self.counters.fail(failure);
             let state = match failure {
@@ -95,7 +90,7 @@ impl Worker {
                 }
                 _ => State::Nameless,
             };
-            let previous = entries.insert(executable.key, Entry { state, last_use: clock });
+            let previous = self.entries.insert(executable.key, Entry { state, last_use: self.clock });
             if let Some(Entry { state: State::Ready(_), .. }) = previous {
                 statistics::subtract(&self.counters.files_open);
             }
@@ -106,13 +101,8 @@ impl Worker {
         frames
     }
 
-    fn symbolize_inner(
-        &self,
-        entries: &mut HashMap<u64, Entry>,
-        executable: &Executable,
-        addresses: &[u64],
-        clock: u64,
-    ) -> Result<Vec<Frames>, Failure> {
+    fn symbolize_inner(&mut self, executable: &Executable, addresses: &[u64]) -> Result<Vec<Frames>, Failure> {
+        let (entries, clock) = (&mut self.entries, self.clock);
         let deadline = Deadline::after(self.options.file_time_limit);
         let setup = Setup {
             debug_directories: &self.options.debug_directories,
@@ -145,39 +135,63 @@ impl Worker {
         }
     }
 
-    /// Drops the files that were not used for the longest time until the rest fits.
-    fn keep_within_budgets(&self, entries: &mut HashMap<u64, Entry>) {
+    /// Drops the files that were not used for the longest time until the rest fits; nameless ones for their number alone.
+    fn keep_within_budgets(&mut self) {
         let most_files = (self.options.open_files / self.options.threads).max(1);
         let most_bytes = self.options.file_bytes / self.options.threads;
         loop {
-            let ready = entries.values().filter(|entry| matches!(entry.state, State::Ready(_))).count();
-            let bytes: usize = entries
-                .values()
-                .map(|entry| match &entry.state {
-                    State::Ready(module) => module.weight(),
-                    State::Nameless | State::Retry(_) => 0,
-                })
-                .sum();
-            if ready <= most_files && bytes <= most_bytes && entries.len() <= most_files * NAMELESS_PER_FILE {
-                return;
+            let ready = || self.entries.values().filter(|entry| entry.is_ready());
+            let bytes: usize = ready().map(Entry::weight).sum();
+            let (too_many, too_large) = (ready().count() > most_files, bytes > most_bytes);
+            if !too_many && !too_large {
+                break;
             }
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.last_use).map(|(key, _)| *key);
-            if ready == 1
-                && let Some(Entry { state: State::Ready(module), .. }) =
-                    entries.values_mut().find(|entry| matches!(entry.state, State::Ready(_)))
-            {
+            if ready().count() == 1 {
                 // The file at hand: its index stays, the rest is parsed again when needed.
-                module.shrink();
-                return;
+                self.entries.values_mut().for_each(Entry::shrink);
+                break;
             }
-            match oldest.and_then(|key| entries.remove(&key)) {
-                Some(Entry { state: State::Ready(_), .. }) => {
-                    statistics::subtract(&self.counters.files_open);
-                    statistics::add(&self.counters.files_evicted);
-                }
-                Some(_) => {}
-                None => return,
+            if !self.drop_oldest(Entry::is_ready) {
+                break;
             }
+            statistics::subtract(&self.counters.files_open);
+            statistics::add(&self.counters.files_evicted);
+        }
+        while self.entries.len() > most_files * NAMELESS_PER_FILE && self.drop_oldest(|entry| !entry.is_ready()) {}
+    }
+
+    /// Of those that qualify; `false` if none does.
+    fn drop_oldest(&mut self, qualifies: impl Fn(&Entry) -> bool) -> bool {
+        let candidates = self.entries.iter().filter(|(_, entry)| qualifies(entry));
+        let oldest = candidates.min_by_key(|(_, entry)| entry.last_use).map(|(key, _)| *key);
+        oldest.is_some_and(|key| self.entries.remove(&key).is_some())
+    }
+}
+
+impl Drop for Worker {
+    /// A worker that was given up may come back, and takes its files with it.
+    fn drop(&mut self) {
+        for _ in self.entries.values().filter(|entry| entry.is_ready()) {
+            statistics::subtract(&self.counters.files_open);
+        }
+    }
+}
+
+impl Entry {
+    fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
+    fn weight(&self) -> usize {
+        match &self.state {
+            State::Ready(module) => module.weight(),
+            State::Nameless | State::Retry(_) => 0,
+        }
+    }
+
+    fn shrink(&mut self) {
+        if let State::Ready(module) = &mut self.state {
+            module.shrink();
         }
     }
 }
@@ -187,3 +201,51 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Nameless files remembered for each open file allowed; they cost a few bytes only.
 const NAMELESS_PER_FILE: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::executable::Content;
+
+    /// Has a worker look up one address in each of these.
+    fn work(worker: &mut Worker, executable: Executable) {
+        let (reply, _replies) = channel();
+        let executable = Arc::new(executable);
+        worker.work(Job::Symbolize { request: 0, executable, addresses: vec![0x1000], reply });
+    }
+
+    #[test]
+    fn nameless_files_go_before_a_file_with_names_and_leave_it_whole() {
+        let options = Arc::new(Options { open_files: 1, ..Options::default() });
+        let mut worker = Worker::new(options, Arc::new(Memo::new(1 << 20)), Arc::default());
+        let path = std::env::current_exe().unwrap();
+        let content = Content::File(Arc::new(File::open(&path).unwrap().into()));
+        let program = Executable { key: 0, content, path, root: None };
+        worker.options = Arc::new(Options { file_bytes: usize::MAX, ..(*worker.options).clone() });
+        work(&mut worker, program);
+        let Some(Entry { state: State::Ready(module), .. }) = worker.entries.get_mut(&0) else { panic!("no names") };
+        // Something that shrinking would take away.
+        let addresses: Vec<u64> = (0x10_0000..0x100_0000).step_by(0x10_0000).collect();
+        let setup = Setup {
+            debug_directories: &[],
+            demangle: worker.options.demangle,
+            inlined: false,
+            counters: &worker.counters,
+        };
+        let open = Executable { key: 0, content: Content::Bytes(Arc::default()), path: "/nowhere".into(), root: None };
+        module.symbolize(&open, &addresses, &setup, &Deadline::after(Duration::from_secs(3600))).unwrap();
+        let whole = module.weight();
+        for key in 1..=40 {
+            let content = Content::Bytes(Arc::from(b"nothing".as_slice()));
+            work(&mut worker, Executable { key, content, path: "/nowhere".into(), root: None });
+        }
+        let left = worker.entries.values().filter(|entry| !entry.is_ready()).count();
+        assert_eq!((worker.entries.len(), left), (NAMELESS_PER_FILE, NAMELESS_PER_FILE - 1));
+        assert_eq!(worker.entries.values().map(Entry::weight).sum::<usize>(), whole);
+        assert_eq!(worker.counters.snapshot().files_open, 1);
+        drop(worker);
+    }
+}

@@ -166,8 +166,12 @@ impl Seen {
 impl Recorded {
     /// Stops the engine and names everything.
     pub(crate) fn new(engine: Engine) -> Recorded {
-        let mut recording = engine.finish().unwrap();
-        Namer::new(unhurried(), Path::new("/proc")).unwrap().name(&mut recording.interval);
+        Recorded::named_by(&mut Namer::new(unhurried(), Path::new("/proc")).unwrap(), engine.finish().unwrap())
+    }
+
+    /// Names everything of a recording.
+    pub(crate) fn named_by(namer: &mut Namer, mut recording: Recording) -> Recorded {
+        namer.name(&mut recording.interval);
         Recorded { recording }
     }
 

@@ -74,6 +74,13 @@ impl SilentFuse {
         self.folder.path().join("program")
     }
 
+    /// Has the kernel forget what it has read of the program, but for what is mapped.
+    pub(crate) fn forget_pages(&self) {
+        let program = File::open(self.program()).unwrap();
+        // SAFETY: an open descriptor; 0 and 0 are the whole file.
+        assert_eq!(unsafe { libc::posix_fadvise(program.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) }, 0);
+    }
+
     /// Answers nothing any more.
     pub(crate) fn fall_silent(&self) {
         self.silent.store(true, Ordering::Release);

@@ -41,6 +41,8 @@ pub enum Code {
         source: Arc<SymbolSource>,
         /// Whether it is a Go program.
         is_go: bool,
+        /// Whether its file system did not answer a short time ago: what is not known by now is not read.
+        is_silent: bool,
     },
     /// Anonymous memory of this process: code made at run time.
     RunTime {
@@ -109,6 +111,7 @@ impl Engine {
             path: executable.path.as_ref().into(),
             root: executable.root.upgrade(),
         };
-        Some(Code::Executable { source: Arc::new(source), is_go: executable.is_go })
+        let is_silent = self.executables.is_silent(executable);
+        Some(Code::Executable { source: Arc::new(source), is_go: executable.is_go, is_silent })
     }
 }

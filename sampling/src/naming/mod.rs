@@ -2,7 +2,7 @@
 //!
 //! [`Namer`] lives as long as the agent: what it read for one interval serves the next. What can't be named keeps its mapping,
 //! build id and address; missing kernel symbols or perf maps cost names, never samples. It runs on a thread of its own, since
-//! other people's files may take their time.
+//! other people's files may take their time: a file system that falls silent costs one wait, and its own files' names.
 
 mod functions;
 mod kernel;
@@ -80,10 +80,14 @@ impl Namer {
         let mut wanted: Vec<(MappingIndex, Vec<usize>)> = by_mapping.into_iter().collect();
         wanted.sort_unstable_by_key(|(mapping, _)| *mapping);
         for (mapping, locations) in wanted {
-            let Some(Some(Code::Executable { source, .. })) = code.get(mapping.0 as usize) else { continue };
+            let Some(Some(Code::Executable { source, is_silent, .. })) = code.get(mapping.0 as usize) else { continue };
             let addresses = locations.iter().map(|number| batch.locations[*number].address).collect();
-            let found = self.symbolizer.symbolize(&[Request { executable: Arc::clone(source), addresses }]);
-            for (number, frames) in locations.into_iter().zip(found.into_iter().flatten()) {
+            let request = Request { executable: Arc::clone(source), addresses };
+            let found = match is_silent {
+                true => self.symbolizer.remembered(&request),
+                false => self.symbolizer.symbolize(&[request]).into_iter().flatten().collect(),
+            };
+            for (number, frames) in locations.into_iter().zip(found) {
                 let lines = frames.iter().map(|frame| functions.line_of(batch, frame)).collect();
                 batch.locations[number].lines = lines;
             }

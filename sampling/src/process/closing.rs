@@ -80,7 +80,7 @@ impl Closing {
         let closer: Closer = Box::new(move |file| {
             let _ = sender.send((device, Unclosed(ManuallyDrop::new(file))));
         });
-        OpenFile::closed_by(file, closer)
+        OpenFile::closed_by(file, device, closer)
     }
 
     /// Has closed what was dropped since the last call. Gives the devices that have just fallen silent.

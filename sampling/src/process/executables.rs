@@ -103,6 +103,11 @@ impl Executables {
         self.slots.iter()
     }
 
+    /// Whether its file is on a device that is left alone, since it did not answer.
+    pub fn is_silent(&self, executable: &Executable) -> bool {
+        executable.lane.is_some_and(|device| self.asked.avoids(device, Instant::now()))
+    }
+
     /// Files that are looked for and row builds that are under way.
     pub fn working(&self) -> usize {
         self.builders.building() + self.asked.looking()
