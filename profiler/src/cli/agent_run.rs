@@ -162,7 +162,12 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
             let lost = seen.refused.messages + seen.dropped.iter().map(|amount| amount.messages).sum::<u64>();
             if lost > 0 {
                 let samples = seen.refused.samples + seen.dropped.iter().map(|amount| amount.samples).sum::<u64>();
-                tracing::warn!(sink, messages = lost, samples, "the sink did not get everything; with --spool what is left waits on disk");
+                tracing::warn!(
+                    sink,
+                    messages = lost,
+                    samples,
+                    "the sink did not get everything; with --spool what is left waits on disk"
+                );
             }
         }
     }
