@@ -40,6 +40,11 @@ test("the short name is the function's own, whatever the language", () => {
     ["runtime.main", "runtime.main"],
     ["[unknown] libz.so+0x4f10", "[unknown] libz.so+0x4f10"],
     ["a<b", "a<b"],
+    ["rustc_query::try_execute_query::<Config<A, B>, true>", "try_execute_query"],
+    ["std::sys::backtrace::__rust_begin_short_backtrace::<fn(), ()>", "__rust_begin_short_backtrace"],
+    ["std::thread::spawn::{closure#1}", "spawn::{closure#1}"],
+    ["app::run::<T>::{closure#0}::{closure#2}", "run::{closure#0}::{closure#2}"],
+    ["{closure#1}", "{closure#1}"],
     ["", ""],
   ];
   for (const [name, short] of cases) assert.equal(shortName(name), short, name);

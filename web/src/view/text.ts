@@ -91,11 +91,15 @@ export function printable(text: string): string {
 /** The last part of a name, for boxes in which the whole one has no room: `std::vec::Vec<T>::push` → `push`. */
 export function shortName(name: string): string {
   if (name.startsWith("[")) return name;
-  const bare = dropBrackets(name).trim();
+  // A turbofish at the end, `query::<K, V>`, leaves its colons.
+  const bare = dropBrackets(name).trim().replace(/(?:::)+$/, "");
   const withoutPath = bare.slice(bare.lastIndexOf("/") + 1);
-  const scope = withoutPath.lastIndexOf("::");
-  if (scope >= 0 && scope + 2 < withoutPath.length) return withoutPath.slice(scope + 2);
-  return withoutPath === "" ? name : withoutPath;
+  const parts = withoutPath.split("::").filter((part) => part !== "");
+  let first = parts.length - 1;
+  // `{closure#1}` alone says nothing: whose it is belongs to it.
+  while (first > 0 && parts[first]?.startsWith("{")) first--;
+  const short = parts.slice(Math.max(first, 0)).join("::");
+  return short === "" ? name : short;
 }
 
 /** Drops `<…>` with what it holds, except where it is the whole start (`<T as Trait>::call` → `::call`), and the arguments at the end. */
