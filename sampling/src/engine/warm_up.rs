@@ -3,6 +3,7 @@
 //! Rows of a large program take up to a second, and until they are there each of its samples needs a copy of its stack, of which
 //! there are a bounded number, of bounded depth. Beside a compiler that was half of the samples of a recording of one second.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use profiler_common::filter;
@@ -24,8 +25,8 @@ impl Engine {
     /// `patience` or until `stop` says so. Call it before [`Engine::start`]; without it their first samples are finished from
     /// copies, as far as these reach.
     pub fn warm_up(&mut self, patience: Duration, stop: impl Fn() -> bool) -> Result<(), EngineError> {
-        // Who is in these cgroups is not known here, and the rows of others would only be in the way; kernel frames need none.
-        if self.options.filter & (filter::CGROUPS | filter::CGROUPS_DENIED | filter::KERNEL_ONLY) != 0 {
+        // Kernel frames need no rows.
+        if self.options.filter & filter::KERNEL_ONLY != 0 {
             return Ok(());
         }
         let started = Instant::now();
@@ -38,7 +39,9 @@ impl Engine {
                 busy.since()
             }
         };
-        let wanted = pids.into_iter().filter(|pid| self.is_worth_a_table(*pid)).take(MAX_BUSY);
+        let cgroups: HashSet<u64> = self.options.cgroups.iter().copied().collect();
+        let wanted = pids.into_iter().filter(|pid| self.is_worth_a_table(*pid) && self.is_let_through(*pid, &cgroups));
+        let wanted = wanted.take(MAX_BUSY);
         let wanted: Vec<u32> = wanted.collect();
         for pid in &wanted {
             if let Some(process) = self.processes.ensure(*pid) {
@@ -63,6 +66,15 @@ impl Engine {
     fn is_worth_a_table(&self, pid: u32) -> bool {
         let is_self = pid == std::process::id() && !self.options.include_self;
         !is_self && self.options.target.wants(&self.processes, pid, b"")
+    }
+
+    /// Whether the kernel lets samples of its cgroup through. Rows of others would only be in the way.
+    fn is_let_through(&self, pid: u32, cgroups: &HashSet<u64>) -> bool {
+        let id = || self.cgroup_hierarchy.as_ref()?.id_of(&self.options.proc_root, pid);
+        if self.options.filter & filter::CGROUPS != 0 {
+            return id().is_some_and(|id| cgroups.contains(&id));
+        }
+        self.options.filter & filter::CGROUPS_DENIED == 0 || id().is_none_or(|id| !cgroups.contains(&id))
     }
 
     /// Whether its mappings, files or rows are still to come. Kernel threads have none.

@@ -98,11 +98,31 @@ impl CgroupHierarchy {
         Vec::new()
     }
 
+    /// The id of the cgroup in which a process is; `None` once it has ended, or where its path is told from inside a container.
+    pub fn id_of(&self, proc_root: &Path, pid: u32) -> Option<u64> {
+        let text = std::fs::read_to_string(proc_root.join(pid.to_string()).join("cgroup")).ok()?;
+        let path = path_in(&text, self.controller)?;
+        self.mount.join(path.trim_start_matches('/')).metadata().map(|meta| meta.ino()).ok()
+    }
+
     /// Whether a directory is a cgroup of this hierarchy.
     pub fn holds(&self, directory: &Path) -> bool {
         let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
         device(&self.mount).is_some_and(|mount| device(directory) == Some(mount))
     }
+}
+
+/// A process's path in one hierarchy, from its `/proc/PID/cgroup`: lines of number, controllers, path (cgroups(7)).
+fn path_in(text: &str, controller: Option<Controller>) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let (number, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let is_it = match controller {
+            None => number == "0" && controllers.is_empty(),
+            Some(controller) => controllers.split(',').any(|name| name == controller.name()),
+        };
+        is_it.then_some(path)
+    })
 }
 
 /// The hierarchies among these mounts, best first; mount points are below `root`. Mounts of a part of a hierarchy are no use:
@@ -193,5 +213,31 @@ mod tests {
         assert!(Controller::ALL.iter().enumerate().all(|(place, controller)| *controller as usize == place));
         assert_eq!(Controller::BlockIo.enumerator(), "io_cgrp_id");
         assert_eq!(Controller::Memory.enumerator(), "memory_cgrp_id");
+    }
+
+    #[test]
+    fn a_process_is_found_in_the_hierarchy_that_is_asked() {
+        let both = "12:cpu,cpuacct:/a:b\n5:memory:/kubepods/pod1/x\n1:name=systemd:/init.scope\n0::/unified\n";
+        let table = [
+            (both, Some(Controller::CpuAccounting), Some("/a:b")),
+            (both, Some(Controller::Memory), Some("/kubepods/pod1/x")),
+            (both, None, Some("/unified")),
+            (both, Some(Controller::Freezer), None),
+            ("0::/\n", None, Some("/")),
+            ("5:memory\n", Some(Controller::Memory), None),
+            ("", None, None),
+        ];
+        for (text, controller, path) in table {
+            assert_eq!(path_in(text, controller), path, "{controller:?} in {text:?}");
+        }
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("7")).unwrap();
+        std::fs::write(root.path().join("7/cgroup"), "0::/pods/one\n").unwrap();
+        let mount = root.path().join("cgroup");
+        std::fs::create_dir_all(mount.join("pods/one")).unwrap();
+        let id = std::fs::metadata(mount.join("pods/one")).unwrap().ino();
+        let hierarchy = CgroupHierarchy { controller: None, mount, has_perf_records: true };
+        assert_eq!(hierarchy.id_of(root.path(), 7), Some(id));
+        assert_eq!(hierarchy.id_of(root.path(), 8), None);
     }
 }
