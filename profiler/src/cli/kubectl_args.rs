@@ -3,10 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Parser};
 
 use super::args::parse_duration;
 use crate::kubectl::manifest::{DEFAULT_IMAGE, Toleration};
+
+/// Profile pods of a Kubernetes cluster from anywhere: by the agent on their nodes, or by a pod that is started for it and goes away
+/// again.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl everflame", bin_name = "kubectl everflame", version)]
+pub(super) struct Plugin {
+    /// Those of `everflame kubectl`.
+    #[command(flatten)]
+    pub(super) words: Kubectl,
+}
 
 /// `everflame kubectl`.
 #[derive(Debug, Args)]

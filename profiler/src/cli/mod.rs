@@ -44,13 +44,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use kubectl_args::Plugin;
 
 pub use args::{Arguments, record_help};
 
 /// Runs the command that the words ask for; errors go to standard error, one sentence each.
 pub fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse_from(words()) {
-        Ok(arguments) => arguments,
+    let command = match parsed(std::env::args_os().collect()) {
+        Ok(command) => command,
         Err(error) => {
             // clap prints help and version as "errors" that are none.
             if let (Err(why), false) = (print::written(error.print()), error.use_stderr()) {
@@ -60,7 +61,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    let result = match arguments.command {
+    let result = match command {
         args::Command::Record(words) => record::run(words),
         args::Command::Pod(words) => pod::run(&words),
         args::Command::Kubectl(words) => kubectl::run(&words),
@@ -92,11 +93,15 @@ fn words() -> Vec<OsString> {
 /// What kubectl calls when it is asked for `kubectl everflame`: a link of that name is a plugin.
 const PLUGIN: &str = "kubectl-everflame";
 
-fn complete(mut words: Vec<OsString>) -> Vec<OsString> {
+/// What a command line asks for, the program's name first.
+fn parsed(words: Vec<OsString>) -> Result<args::Command, clap::Error> {
     if words.first().and_then(|program| Path::new(program).file_stem()).is_some_and(|name| name == PLUGIN) {
-        words.insert(1, "kubectl".into());
-        return words;
+        return Plugin::try_parse_from(words).map(|plugin| args::Command::Kubectl(plugin.words));
     }
+    Arguments::try_parse_from(complete(words)).map(|arguments| arguments.command)
+}
+
+fn complete(mut words: Vec<OsString>) -> Vec<OsString> {
     let asks_of_everything = ["-h", "--help", "-V", "--version"];
     let has_none = match words.get(1).map(|word| word.to_string_lossy()) {
         Some(word) => word.starts_with('-') && !asks_of_everything.contains(&&*word),
@@ -126,7 +131,7 @@ fn sentence(error: &anyhow::Error) -> String {
 mod tests {
     use std::ffi::OsString;
 
-    use super::{complete, sentence};
+    use super::{args, complete, parsed, sentence};
 
     #[test]
     fn without_a_command_everflame_is_live() {
@@ -138,13 +143,26 @@ mod tests {
             (&["everflame", "-V"], &["everflame", "-V"]),
             (&["everflame", "record", "-d", "1s"], &["everflame", "record", "-d", "1s"]),
             (&["everflame", "recrod"], &["everflame", "recrod"]),
-            (&["/usr/bin/kubectl-everflame", "shop/web-1"], &["/usr/bin/kubectl-everflame", "kubectl", "shop/web-1"]),
-            (&["kubectl-everflame"], &["kubectl-everflame", "kubectl"]),
-            (&["kubectl-everflame", "--help"], &["kubectl-everflame", "kubectl", "--help"]),
             (&[], &[]),
         ] {
             let given = given.iter().map(OsString::from).collect();
             assert_eq!(complete(given), expected.iter().map(OsString::from).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn by_the_plugin_s_name_it_is_kubectl_s_command_and_calls_itself_what_is_typed() {
+        for program in ["kubectl-everflame", "/usr/bin/kubectl-everflame", "kubectl-everflame.exe"] {
+            let of = |words: &[&str]| parsed([&[program], words].concat().iter().map(OsString::from).collect());
+            for words in [&["shop/web-1"][..], &["-n", "shop", "web-1"]] {
+                let Ok(args::Command::Kubectl(words)) = of(words) else { panic!("{words:?}") };
+                assert!(words.pod.is_some_and(|pod| pod.ends_with("web-1")));
+            }
+            for word in ["--help", "--wizard"] {
+                let text = of(&[word]).unwrap_err().to_string();
+                assert!(text.contains("Usage: kubectl everflame ["), "{text}");
+            }
+            assert!(of(&["--version"]).unwrap_err().to_string().starts_with("kubectl everflame "));
         }
     }
 
