@@ -1,7 +1,7 @@
 //! The Job that profiles pods of one node and goes away by itself. Free of I/O: settings in, manifest out.
 //!
-//! What it needs is what the DaemonSet in `deploy/` needs, without its mounts: in the host's pid namespace the host's cgroup
-//! hierarchy is below `/proc/1/root`, and nothing is kept.
+//! What it needs is what the DaemonSet in `deploy/` needs, and nothing is kept. The host's cgroup hierarchy is below `/proc/1/root` as
+//! well, but not where process 1 has more capabilities than the runtime gives to privileged containers: nodes in sandboxes.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -164,7 +164,9 @@ impl OneShot {
                     "limits": {"memory": "1Gi"},
                 },
                 "securityContext": {"privileged": true, "runAsUser": 0, "readOnlyRootFilesystem": true},
+                "volumeMounts": [{"name": "cgroups", "mountPath": "/host/sys/fs/cgroup", "readOnly": true}],
             }],
+            "volumes": [{"name": "cgroups", "hostPath": {"path": "/sys/fs/cgroup", "type": "Directory"}}],
         });
         if let Some(account) = &settings.service_account {
             spec["serviceAccountName"] = json!(account);

@@ -73,6 +73,10 @@ spec:
             readOnlyRootFilesystem: true
             runAsUser: 0
           terminationMessagePolicy: FallbackToLogsOnError
+          volumeMounts:
+            - mountPath: "/host/sys/fs/cgroup"
+              name: cgroups
+              readOnly: true
       enableServiceLinks: false
       hostPID: true
       nodeName: n1
@@ -80,6 +84,11 @@ spec:
       terminationGracePeriodSeconds: 60
       tolerations:
         - operator: Exists
+      volumes:
+        - hostPath:
+            path: "/sys/fs/cgroup"
+            type: Directory
+          name: cgroups
   ttlSecondsAfterFinished: 600
 "#;
     assert_eq!(yaml::document(&one_shot().job(&settings())), expected);
