@@ -18,7 +18,7 @@ use super::recording::{self, DEFAULT_DURATION};
 use super::stop::Stop;
 use crate::output;
 use crate::pod::{Refusal, Wanted, Who};
-use crate::profile::pprof::{MAX_COMPRESSED_BYTES, decode};
+use crate::profile::pprof::{MAX_COMPRESSED_BYTES, decode, join};
 use crate::report::thousands;
 use crate::serve::Token;
 
@@ -149,9 +149,15 @@ impl Agent {
     /// One pod's profile.
     pub(super) async fn take(&self, asked: &Asked<'_>, range: Extent) -> anyhow::Result<Taken> {
         let found = asked.find(self, range).await?;
-        let bytes = self.get("download", range, &[("form", "pb.gz")], &found.filters()).await?;
-        let mut profile = decode(&bytes).with_context(|| format!("{} sent no profile", self.base))?;
-        label(&mut profile, &found.labels());
+        let mut parts = Vec::new();
+        // The history's file does not say which container a sample is of: one file for each.
+        for container in &found.containers {
+            let bytes = self.get("download", range, &[("form", "pb.gz")], &found.filters(Some(container))).await?;
+            let mut part = decode(&bytes).with_context(|| format!("{} sent no profile", self.base))?;
+            label(&mut part, &found.labels(container));
+            parts.push(part);
+        }
+        let profile = join(&parts)?;
         let title = format!("pod {}/{} on {}", found.namespace, found.name, found.node);
         Ok(Taken { profile, title, seconds: (range.to - range.from) as f64 / 1000.0 })
     }
@@ -216,11 +222,11 @@ impl Agent {
         self.json(self.url("status", None, &[], &[])).await
     }
 
-    /// A label's values, those that have samples.
+    /// A label's values, those that have samples; empty for samples without it.
     async fn values(&self, label: &str, range: Extent, filters: &[String]) -> anyhow::Result<Vec<String>> {
         let url = self.url("values", Some(range), &[("label", label)], filters);
         let found: Values = self.json(url).await?;
-        Ok(found.values.into_iter().map(|value| value.value).filter(|value| !value.is_empty()).collect())
+        Ok(found.values.into_iter().map(|value| value.value).collect())
     }
 
     async fn get(
@@ -306,6 +312,7 @@ pub(super) struct Asked<'words> {
 struct Found {
     namespace: String,
     name: String,
+    /// Those that were asked for; all if none was, with an empty name for samples whose container is not known.
     containers: Vec<String>,
     node: String,
 }
@@ -316,13 +323,16 @@ impl Asked<'_> {
         let namespace = self.namespace_of(namespaces, range)?;
         let mut found =
             Found { namespace, name: self.name.to_owned(), containers: Vec::new(), node: self.node.to_owned() };
-        if !self.containers.is_empty() {
-            let has = agent.values("container", range, &found.filters()).await?;
-            found.containers = self.containers.iter().filter(|name| has.contains(name)).cloned().collect();
-            if found.containers.is_empty() {
-                let pod = format!("pod {}/{}", found.namespace, found.name);
-                return Err(Refusal::NoContainer { pod, wanted: self.containers.to_vec(), has }.into());
-            }
+        let mut has = agent.values("container", range, &found.filters(None)).await?;
+        if self.containers.is_empty() {
+            found.containers = has;
+            return Ok(found);
+        }
+        found.containers = self.containers.iter().filter(|name| has.contains(name)).cloned().collect();
+        if found.containers.is_empty() {
+            has.retain(|name| !name.is_empty());
+            let pod = format!("pod {}/{}", found.namespace, found.name);
+            return Err(Refusal::NoContainer { pod, wanted: self.containers.to_vec(), has }.into());
         }
         Ok(found)
     }
@@ -330,6 +340,7 @@ impl Asked<'_> {
     /// The one namespace that is meant, out of those that have a pod of that name.
     fn namespace_of(&self, mut namespaces: Vec<String>, range: Extent) -> anyhow::Result<String> {
         let pod = |namespace: &str| format!("{namespace}/{}", self.name);
+        namespaces.retain(|namespace| !namespace.is_empty());
         if let Some(wanted) = self.namespace {
             namespaces.retain(|namespace| namespace == wanted);
         }
@@ -353,18 +364,16 @@ impl Asked<'_> {
 
 impl Found {
     /// As the interface writes them.
-    fn filters(&self) -> Vec<String> {
+    fn filters(&self, container: Option<&str>) -> Vec<String> {
         let mut filters = vec![format!("pod={}", self.name), format!("namespace={}", self.namespace)];
-        filters.extend(self.containers.iter().map(|name| format!("container={name}")));
+        filters.extend(container.map(|name| format!("container={name}")));
         filters
     }
 
-    /// What every sample has.
-    fn labels(&self) -> Vec<(&str, &str)> {
-        let mut labels = vec![("namespace", &*self.namespace), ("pod", &*self.name)];
-        if let [one] = &*self.containers {
-            labels.push(("container", one));
-        }
+    /// What every sample of a container has.
+    fn labels<'found>(&'found self, container: &'found str) -> Vec<(&'found str, &'found str)> {
+        let mut labels = vec![("namespace", &*self.namespace), ("pod", &*self.name), ("container", container)];
+        labels.retain(|(_, value)| !value.is_empty());
         labels
     }
 }

@@ -15,7 +15,7 @@ fn page() -> Router {
         let has = |filter: &str| words.iter().any(|(key, value)| key == "where" && value == filter);
         let asked = |label: &str| words.iter().any(|(key, value)| key == "label" && value == label);
         let list = match () {
-            () if asked("container") => r#"{"value":"db","cpu_ns":9}"#,
+            () if asked("container") => r#"{"value":"db","cpu_ns":9},{"value":"","cpu_ns":1}"#,
             () if has("pod=web-1") => r#"{"value":"shop","cpu_ns":9},{"value":"data","cpu_ns":4}"#,
             () if has("pod=db-0") => r#"{"value":"data","cpu_ns":4}"#,
             () => "",
@@ -49,9 +49,9 @@ async fn agent(token: bool) -> Agent {
 async fn a_pod_is_found_in_the_namespace_that_has_it() {
     let agent = agent(true).await;
     for (name, namespace, containers, expected) in [
-        ("db-0", None, &[][..], Ok("data")),
-        ("web-1", Some("shop"), &[], Ok("shop")),
-        ("db-0", None, &["db"], Ok("data")),
+        ("db-0", None, &[][..], Ok(("data", &["db", ""][..]))),
+        ("web-1", Some("shop"), &[], Ok(("shop", &["db", ""]))),
+        ("db-0", None, &["db", "mesh"], Ok(("data", &["db"]))),
         ("web-1", None, &[], Err("2 pods are called web-1: data/web-1, shop/web-1")),
         ("db-0", Some("shop"), &[], Err("the agent on node n1 has no samples of the pod shop/db-0 in these 30 s")),
         ("cart-0", None, &[], Err("the agent on node n1 has no samples of the pod cart-0 in these 30 s")),
@@ -59,9 +59,14 @@ async fn a_pod_is_found_in_the_namespace_that_has_it() {
     ] {
         let containers: Vec<String> = containers.iter().map(|name| (*name).to_owned()).collect();
         let asked = Asked { name, namespace, containers: &containers, node: "n1" };
-        let found = asked.find(&agent, RANGE).await.map(|found| found.namespace).map_err(|error| error.to_string());
+        let found = asked.find(&agent, RANGE).await.map_err(|error| error.to_string());
+        let found = found.map(|found| (found.namespace, found.containers));
         match (found, expected) {
-            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{name}"),
+            (Ok((namespace, containers)), Ok(expected)) => assert_eq!(
+                (&*namespace, containers),
+                (expected.0, expected.1.iter().map(|name| (*name).to_owned()).collect()),
+                "{name}"
+            ),
             (Err(found), Err(expected)) => assert!(found.starts_with(expected), "{name}: {found}"),
             (found, expected) => panic!("{name}: {found:?}, expected {expected:?}"),
         }
@@ -79,6 +84,17 @@ async fn what_an_agent_refuses_is_said_in_its_words() {
     assert!(error.ends_with("answers: there are no samples"), "{error}");
     let error = known.get("elsewhere", RANGE, &[], &[]).await.unwrap_err().to_string();
     assert!(error.contains("404") && error.contains("not the page of an everflame agent"), "{error}");
+}
+
+#[test]
+fn each_container_is_asked_for_by_itself_and_named() {
+    let containers = ["db".to_owned(), String::new()].into();
+    let found = Found { namespace: "data".into(), name: "db-0".into(), containers, node: "n1".into() };
+    let of_pod = [("namespace", "data"), ("pod", "db-0")];
+    assert_eq!(found.filters(Some("db")), ["pod=db-0", "namespace=data", "container=db"]);
+    assert_eq!(found.labels("db"), [&of_pod[..], &[("container", "db")]].concat());
+    assert_eq!(found.filters(Some("")), ["pod=db-0", "namespace=data", "container="]);
+    assert_eq!(found.labels(""), of_pod);
 }
 
 #[test]
