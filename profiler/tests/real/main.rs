@@ -18,6 +18,7 @@ mod intervals;
 mod isolation;
 mod kubernetes;
 mod kubernetes_capabilities;
+mod kubernetes_kubectl;
 mod kubernetes_pod_command;
 mod leaving;
 #[path = "../live/mod.rs"]
