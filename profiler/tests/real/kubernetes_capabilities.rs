@@ -131,7 +131,9 @@ fn allow(path: &Path, mode: u32) {
 fn run(program: &Path) -> Running {
     let user = ANOTHER_USER.to_string();
     let mut command = Command::new("nice");
-    command.args(["-n", "19", "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"]).arg(program);
+    // Changing the user takes the signal of a killed test away, and setpriv sets it anew afterwards.
+    let user_words = ["--reuid", &user, "--regid", &user, "--clear-groups", "--pdeathsig", "KILL", "--"];
+    command.args(["-n", "19", "setpriv"]).args(user_words).arg(program);
     Running::start(&mut command)
 }
 
