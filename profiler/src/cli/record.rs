@@ -104,6 +104,8 @@ impl Companion for AskedFor {
             eprintln!("everflame: waiting for the command to end (pid {pid})");
         }
         self.wait(stop, || std::thread::sleep(LOOK))?;
+        // What ended the command may have been the second signal's last deed.
+        stop.give_way();
         Ok(self.status.map_or(ExitCode::SUCCESS, exit_code))
     }
 }

@@ -15,6 +15,8 @@ type LastDeed = Box<dyn FnOnce() + Send>;
 pub(super) struct Stop {
     wanted: Arc<AtomicBool>,
     terminated: Arc<AtomicBool>,
+    /// The second signal came.
+    is_ending: Arc<AtomicBool>,
     last_deed: Arc<Mutex<Option<LastDeed>>>,
 }
 
@@ -51,6 +53,7 @@ impl Stop {
         if !self.wanted.swap(true, Ordering::Relaxed) {
             return false;
         }
+        self.is_ending.store(true, Ordering::Relaxed);
         let deed = self.last_deed.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(deed) = deed {
             deed();
@@ -61,6 +64,13 @@ impl Stop {
     /// What is done when a second signal comes.
     pub(super) fn before_exit(&self, deed: impl FnOnce() + Send + 'static) {
         *self.last_deed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
+    }
+
+    /// Does not return once the second signal came: the program is about to end, with that signal's exit code and no other.
+    pub(super) fn give_way(&self) {
+        while self.is_ending.load(Ordering::Relaxed) {
+            std::thread::park();
+        }
     }
 
     /// Whether a signal came.
