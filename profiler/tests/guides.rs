@@ -142,3 +142,15 @@ fn guides_name_only_what_exists() {
         }
     }
 }
+
+/// The tables of `words.md` are written by people; none of the words is missing.
+#[test]
+fn every_end_and_every_reason_of_a_drop_is_in_words_md() {
+    let text = std::fs::read_to_string(guide("words.md")).unwrap();
+    for end in unwind::end::End::ALL {
+        assert!(text.contains(&format!("\n| `{}` | ", end.name())), "{}", end.name());
+    }
+    for drop in profiler::ledger::Drop::ALL {
+        assert!(text.contains(&format!("`{}`", drop.name())), "{}", drop.name());
+    }
+}
