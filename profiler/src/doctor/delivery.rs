@@ -74,9 +74,10 @@ fn unreachable(wire: Option<Wire>, platform: &Platform) -> String {
 
 /// No `--to`, and nothing in the environment.
 pub fn no_sink() -> Check {
-    Check::fail(
+    // No fault of the machine, and of nothing but an agent without a page.
+    Check::warn(
         "sink",
-        "none: nowhere to send profiles",
+        "none: an agent that delivers needs one; record, top and the page do not",
         "--to, EVERFLAME_TO, OTEL_PROFILING_AGENT_COLLECTION_AGENT, DD_TRACE_AGENT_URL, OTEL_EXPORTER_OTLP_ENDPOINT",
         "give --to ADDRESS, such as --to datadog+http://127.0.0.1:8126",
     )
