@@ -115,8 +115,11 @@ fn memory_kib() -> Result<u64> {
 }
 
 fn give_back_memory() {
-    // SAFETY: no arguments that could be wrong.
-    unsafe { libc::malloc_trim(0) };
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim has no preconditions (malloc_trim(3)).
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn write(options: &Measure) -> Result<()> {

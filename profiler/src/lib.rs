@@ -3,6 +3,7 @@
 //! Here is what makes a product of the engine: whose samples are, where they go, and the command line.
 
 pub mod agent;
+mod allocator;
 pub mod cli;
 pub mod doctor;
 pub mod export;

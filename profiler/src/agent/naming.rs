@@ -63,7 +63,7 @@ impl Names {
             Ok(namer) => self.namer = namer,
             Err(error) => tracing::warn!("symbols are kept although memory is short: {error}"),
         }
-        super::usage::give_back();
+        crate::allocator::give_back();
     }
 
     fn hand_on(&mut self, mut interval: Interval) {

@@ -22,15 +22,6 @@ pub(super) fn resident_bytes() -> u64 {
     resident.saturating_sub(shared) * 4096
 }
 
-/// Gives freed memory back to the kernel: glibc keeps it for itself otherwise.
-pub(super) fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim has no preconditions (malloc_trim(3)).
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

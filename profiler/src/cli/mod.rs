@@ -50,6 +50,7 @@ pub use args::{Arguments, record_help};
 
 /// Runs the command that the words ask for; errors go to standard error, one sentence each.
 pub fn run() -> ExitCode {
+    crate::allocator::share_one_heap();
     let command = match parsed(std::env::args_os().collect()) {
         Ok(command) => command,
         Err(error) => {

@@ -59,7 +59,8 @@ impl Desk {
             let counted = answering.begin();
             let answer = work(&reader);
             drop(reader);
-            give_back_memory();
+            // A large answer's tables are not needed again soon.
+            crate::allocator::give_back();
             drop(counted);
             // A question that was given up keeps its turn until it has really ended.
             drop::<(OwnedSemaphorePermit, OwnedSemaphorePermit)>((turn, chair));
@@ -68,14 +69,5 @@ impl Desk {
         let answered = tokio::time::timeout(LONGEST_ANSWER, running).await;
         let finished = answered.map_err(|_| Refusal::TooSlow)?;
         finished.map_err(|error| Refusal::Inside(error.to_string()))?
-    }
-}
-
-/// A large answer's tables would stay with the process: glibc keeps what is freed on other threads than the main one.
-fn give_back_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: no arguments that could be wrong.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
