@@ -74,6 +74,9 @@ export async function settled(page: Page): Promise<void> {
   await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(done), 5))));
 }
 
+/** Whether an answer is awaited: true from the moment of the question, before the server has it. */
+export const isAsking = (page: Page) => page.evaluate(() => document.querySelector<HTMLElement>(".progress")?.hidden === false);
+
 export const hashOf = (page: Page) => new URLSearchParams(new URL(page.url()).hash.slice(1));
 export const names = (page: Page) => page.locator(".pick").allInnerTexts();
 export const chips = (page: Page) => page.locator(".conditions .chip-text").allInnerTexts();

@@ -107,6 +107,7 @@ test("the list has self and total by function, file and binary, and sorts by eit
     for (const [list, title, bySelf, byTotal] of cases) {
       await page.getByLabel("List by").selectOption(list);
       await becomes(page, "th.name", title);
+      await settled(page);
       const sorts = { self: page.locator("th.self .sort"), total: page.locator("th.total .sort") };
       if (list !== "function") await sorts.self.click();
       assert.equal(await page.locator("th.self").getAttribute("aria-sort"), "descending");

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BEGIN, END, SLOWER_SINCE } from "../live/world.ts";
-import { becomes, clickBox, columnColours, details, drag, elapse, hashOf, holdTimers, legend, MINUTE, names, on, range, refreshed, server, settled, TEN, withBrowser } from "./live.ts";
+import { becomes, clickBox, columnColours, details, drag, elapse, hashOf, holdTimers, isAsking, legend, MINUTE, names, on, range, refreshed, server, settled, TEN, withBrowser } from "./live.ts";
 
 withBrowser();
 
@@ -114,6 +114,7 @@ test("the page follows the time, keeps the zoom, and stops for a pause and when 
     const asked = server.asked.length;
     server.now = END + 60_000;
     await elapse(page);
+    assert.equal(await isAsking(page), false, "paused");
     assert.equal(server.asked.length, asked, "paused");
     await page.keyboard.press("p");
     await becomes(page, ".times .range-text", "– 10:01:00");
@@ -124,6 +125,7 @@ test("the page follows the time, keeps the zoom, and stops for a pause and when 
     });
     const hidden = server.asked.length;
     await elapse(page);
+    assert.equal(await isAsking(page), false, "hidden");
     assert.equal(server.asked.length, hidden, "hidden");
     await page.evaluate(() => {
       Object.defineProperty(document, "hidden", { value: false, configurable: true });
