@@ -1,8 +1,8 @@
 //! [`Governor`]: keeps profiling within its share of the processors by lowering the rate. Pure: it is told what was used, and says
 //! at which rate to go on.
 //!
-//! Used time is paid from an account that fills at the limit's rate, so that a burst (a node full of new programs whose tables
-//! are built) is paid back by going slower afterwards, and the long-term share stays within the limit.
+//! Used time is paid from an account that fills a little slower than the limit allows, so that a burst (a node full of new programs
+//! whose tables are built) is paid back by going slower afterwards, and the long-term share stays within the limit.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ const SAVED_SECONDS: f64 = 30.0;
 const PAY_BACK_SECONDS: f64 = 60.0;
 /// While in debt, at least this part of the limit may still be used: the profile becomes coarse, never empty.
 const LEAST_SHARE: f64 = 0.25;
-/// Aim below the limit by this factor, since cost varies from one interval to the next.
+/// The account fills at this part of the limit: what is saved at the start comes on top, and the kernel charges the programs a few
+/// percent more than their own timers see. With all of it 0.204 % were used of 0.2 % in the first eight minutes.
 const MARGIN: f64 = 0.9;
 /// The rate is raised at most by this factor at a time, and only if it is worth as much as [`WORTH`].
 const RAISE: f64 = 2.0;
@@ -24,16 +25,19 @@ const WORTH: f64 = 1.2;
 pub struct Governor {
     wanted_hz: u32,
     hz: u32,
-    /// Processor seconds per second that may be used, over all CPUs.
-    limit: f64,
+    /// Processor seconds per second that the account fills with, over all CPUs.
+    income: f64,
     /// Processor seconds saved up; negative is a debt.
     saved: f64,
+    /// The most that may be saved up.
+    most_saved: f64,
 }
 
 impl Governor {
     /// Starts at `wanted_hz` with all saved that may be; `limit` in processor seconds per second, over all CPUs.
     pub fn new(wanted_hz: u32, limit: f64) -> Governor {
-        Governor { wanted_hz, hz: wanted_hz, limit, saved: limit * SAVED_SECONDS }
+        let most_saved = limit * SAVED_SECONDS;
+        Governor { wanted_hz, hz: wanted_hz, income: limit * MARGIN, saved: most_saved, most_saved }
     }
 
     /// The rate in force, Hz.
@@ -64,14 +68,10 @@ impl Governor {
             return None;
         }
         let used = used.as_secs_f64();
-        self.saved = (self.saved + self.limit * seconds - used).min(self.limit * SAVED_SECONDS);
-        let allowed = if self.saved < 0.0 {
-            self.limit * (1.0 + self.saved / (self.limit * PAY_BACK_SECONDS)).max(LEAST_SHARE)
-        } else {
-            self.limit + self.saved / PAY_BACK_SECONDS
-        };
+        self.saved = (self.saved + self.income * seconds - used).min(self.most_saved);
+        let allowed = (self.income + self.saved / PAY_BACK_SECONDS).max(self.income * LEAST_SHARE);
         let per_hz = (used / seconds) / f64::from(self.hz);
-        let possible = if per_hz > 0.0 { allowed * MARGIN / per_hz } else { f64::from(self.wanted_hz) };
+        let possible = if per_hz > 0.0 { allowed / per_hz } else { f64::from(self.wanted_hz) };
         let next = if possible < f64::from(self.hz) {
             // What was saved is for bursts.
             if self.saved > 0.0 {
@@ -124,7 +124,7 @@ mod tests {
             run(&mut governor, 60, fixed, per_hz);
             let (share, hz) = run(&mut governor, 120, fixed, per_hz);
             assert!(hz < 99 && governor.is_limiting());
-            assert!(share <= 0.004 * 1.02, "{share} used of 0.004 with {fixed} + {per_hz}/Hz");
+            assert!(share <= 0.004, "{share} used of 0.004 with {fixed} + {per_hz}/Hz");
             assert!(share > 0.002, "{share}: half of what is allowed is left unused");
         }
     }
