@@ -8,8 +8,8 @@ use pprof_batch::{info, small_batch};
 use pprof_proto::{Function, Line, Location, Profile, Sample, ValueType};
 use profiles::output::{OutputFormat, render};
 use profiles::profile::pprof::{
-    DecodeError, MAX_COMPRESSED_BYTES, MAX_MESSAGES, MAX_NUMBERS, MAX_UNCOMPRESSED_BYTES, decode, encode, to_gzip,
-    to_raw,
+    DecodeError, MAX_COMMENT_BYTES, MAX_COMMENTS, MAX_COMPRESSED_BYTES, MAX_MESSAGES, MAX_NUMBERS,
+    MAX_UNCOMPRESSED_BYTES, decode, encode, to_gzip, to_raw,
 };
 use profiles::report::StackTable;
 use profiles::report::stack_table::MAX_STACK_FRAMES;
@@ -94,10 +94,28 @@ fn what_is_too_large_is_refused_before_it_is_in_memory() {
 
 #[test]
 fn one_list_of_more_numbers_than_memory_should_hold_is_refused() {
-    let mut comments = vec![0x6a];
-    prost::encoding::encode_varint(MAX_NUMBERS as u64 + 1, &mut comments);
-    comments.resize(comments.len() + MAX_NUMBERS + 1, 1);
-    assert!(matches!(decode(&comments), Err(DecodeError::TooManyNumbers)));
+    // A sample with one list of locations.
+    let mut list = vec![0x0a];
+    prost::encoding::encode_varint(MAX_NUMBERS as u64 + 1, &mut list);
+    list.resize(list.len() + MAX_NUMBERS + 1, 1);
+    let mut sample = vec![0x12];
+    prost::encoding::encode_varint(list.len() as u64, &mut sample);
+    sample.extend(list);
+    assert!(matches!(decode(&sample), Err(DecodeError::TooManyNumbers)));
+}
+
+#[test]
+fn comments_that_would_be_much_text_are_refused() {
+    let with = |length: usize, times: usize| Profile {
+        sample_type: vec![ValueType { r#type: 0, unit: 0 }],
+        string_table: vec![String::new(), "x".repeat(length)],
+        comment: vec![1; times],
+        ..Profile::default()
+    };
+    let longest = MAX_COMMENT_BYTES / 4;
+    assert_eq!(decode(&to_raw(&with(longest, 4))).unwrap().comment.len(), 4);
+    assert!(matches!(decode(&to_raw(&with(longest, 5))), Err(DecodeError::TooManyComments)));
+    assert!(matches!(decode(&to_raw(&with(0, MAX_COMMENTS + 1))), Err(DecodeError::TooManyComments)));
 }
 
 #[test]

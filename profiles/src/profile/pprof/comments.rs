@@ -132,9 +132,56 @@ fn pairs_of_all(name: &str, all: &[Vec<(&str, &str)>]) -> Vec<String> {
     keys.into_iter().map(pair).collect()
 }
 
+/// The comments of a part of a profile, as if a filter had left out the `others`, samples of the whole's that it does not have. How
+/// walks ended is known of the whole only.
+pub(super) fn of_part(whole: &[String], others: u64) -> Vec<String> {
+    if others == 0 {
+        return whole.to_vec();
+    }
+    let is_of_the_whole = |comment: &&String| !["ends: ", "stacks: "].iter().any(|name| comment.starts_with(name));
+    whole.iter().filter(is_of_the_whole).map(|comment| without(comment, others).unwrap_or(comment.clone())).collect()
+}
+
+/// A ledger of which so many recorded hits are filtered; `None` if it is none.
+fn without(comment: &str, others: u64) -> Option<String> {
+    let pairs = comment_pairs(&[comment.to_owned()], "ledger").map(|pairs| {
+        let moved = |(key, value): &(&str, &str)| {
+            let number: u64 = value.parse().ok()?;
+            let number = match *key {
+                "recorded" => number.checked_sub(others)?,
+                "filtered" => number.checked_add(others)?,
+                _ => number,
+            };
+            Some(format!("{key}={number}"))
+        };
+        pairs.iter().map(moved).collect::<Option<Vec<_>>>()
+    })??;
+    Some(format!("ledger: {}", pairs.join(" ")))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::joined;
+    use super::{joined, of_part};
+
+    #[test]
+    fn what_a_part_does_not_have_is_filtered_and_how_walks_ended_is_left_out() {
+        let whole = [
+            "kernel: release=6.1.0",
+            "ledger: due=10 recorded=8 filtered=1 dropped.ring_full=1",
+            "ends: complete=8",
+            "stacks: user=8 complete=8 by_frame_pointer=0 stale=0",
+            "made by hand",
+        ]
+        .map(str::to_owned);
+        assert_eq!(of_part(&whole, 0), whole);
+        assert_eq!(
+            of_part(&whole, 3),
+            ["kernel: release=6.1.0", "ledger: due=10 recorded=5 filtered=4 dropped.ring_full=1", "made by hand"]
+        );
+        for strange in ["ledger: broken", "ledger: recorded=2", "ledger: recorded=x"] {
+            assert_eq!(of_part(&[strange.to_owned()], 3), [strange]);
+        }
+    }
 
     #[test]
     fn what_several_machines_say_is_added_up_or_listed() {

@@ -15,8 +15,12 @@ pub const MAX_UNCOMPRESSED_BYTES: usize = 256 << 20;
 /// Most samples, locations, functions, … and their labels and lines together. Two bytes are enough for an empty one, which takes
 /// up to 80 in memory.
 pub const MAX_MESSAGES: usize = 16 << 20;
-/// Most numbers in lists: locations and values of samples, comments. One byte is enough for one, which takes 8 in memory.
+/// Most numbers in lists: locations and values of samples. One byte is enough for one, which takes 8 in memory.
 pub const MAX_NUMBERS: usize = 64 << 20;
+/// Most comments; a profile of ours has six.
+pub const MAX_COMMENTS: usize = 1024;
+/// Most bytes of all comments. Each is the number of a text, which may be long and the same every time, and readers copy it.
+pub const MAX_COMMENT_BYTES: usize = 1 << 20;
 
 /// Why a file is not read as a profile.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,9 @@ pub enum DecodeError {
     /// It holds more numbers in lists than [`MAX_NUMBERS`].
     #[error("it holds more than the {MAX_NUMBERS} locations and values of samples that a profile may have")]
     TooManyNumbers,
+    /// It holds more comments than [`MAX_COMMENTS`], or longer ones than [`MAX_COMMENT_BYTES`].
+    #[error("it holds more than the {MAX_COMMENTS} comments of {MAX_COMMENT_BYTES} bytes that a profile may have")]
+    TooManyComments,
     /// Broken or truncated gzip.
     #[error("its gzip is broken: {0}")]
     Gzip(#[source] std::io::Error),
@@ -69,7 +76,16 @@ pub fn decode(file: &[u8]) -> Result<Profile, DecodeError> {
         file
     };
     limit(bytes, MAX_MESSAGES, MAX_NUMBERS)?;
-    Ok(validity::parse(bytes)?)
+    let profile = validity::parse(bytes)?;
+    if comment_bytes(&profile) > MAX_COMMENT_BYTES {
+        return Err(DecodeError::TooManyComments);
+    }
+    Ok(profile)
+}
+
+fn comment_bytes(profile: &Profile) -> usize {
+    let texts = profile.comment.iter().filter_map(|index| profile.string_table.get(usize::try_from(*index).ok()?));
+    texts.fold(0, |sum, text| sum.saturating_add(text.len()))
 }
 
 fn unpack(file: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
@@ -88,7 +104,7 @@ const VALUES: u32 = 2;
 
 /// Counts the messages and numbers that a decoder would make before it makes them. Broken bytes are left to the decoder.
 fn limit(bytes: &[u8], most_messages: usize, most_numbers: usize) -> Result<(), DecodeError> {
-    let (mut messages, mut numbers) = (0_usize, 0_usize);
+    let (mut messages, mut numbers, mut comments) = (0_usize, 0_usize, 0_usize);
     for field in Fields(bytes) {
         match field {
             Field { tag: SAMPLE, value: Value::Bytes(body) } => {
@@ -102,7 +118,7 @@ fn limit(bytes: &[u8], most_messages: usize, most_numbers: usize) -> Result<(), 
             Field { tag: LOCATION, value: Value::Bytes(body) } => {
                 messages += Fields(body).map(|field| field.value.messages()).sum::<usize>();
             }
-            Field { tag: COMMENT, value } => numbers += value.numbers(),
+            Field { tag: COMMENT, value } => comments += value.numbers(),
             _ => {}
         }
         messages += field.value.messages();
@@ -111,6 +127,9 @@ fn limit(bytes: &[u8], most_messages: usize, most_numbers: usize) -> Result<(), 
         }
         if numbers > most_numbers {
             return Err(DecodeError::TooManyNumbers);
+        }
+        if comments > MAX_COMMENTS {
+            return Err(DecodeError::TooManyComments);
         }
     }
     Ok(())
@@ -195,7 +214,10 @@ mod tests {
     use super::*;
 
     fn field(key: u8, body: &[u8]) -> Vec<u8> {
-        [&[key, body.len() as u8][..], body].concat()
+        let mut bytes = vec![key];
+        prost::encoding::encode_varint(body.len() as u64, &mut bytes);
+        bytes.extend(body);
+        bytes
     }
 
     #[test]
@@ -207,8 +229,6 @@ mod tests {
             ("values", field(SAMPLE, &field(0x12, &two_bytes_each)), 4),
             ("both, one by one", field(SAMPLE, &[[0x08, 1].repeat(3), [0x10, 0x81, 1].repeat(3)].concat()), 6),
             ("two samples", field(SAMPLE, &field(0x0a, &[1; 3])).repeat(2), 6),
-            ("comments", field(0x6a, &[1; 7]), 7),
-            ("comments one by one", [0x68, 1].repeat(7), 7),
             ("a label of a sample", field(SAMPLE, &field(0x1a, &[8, 1, 16, 1])), 0),
             ("text", field(0x32, &[b'x'; 9]), 0),
         ];
@@ -216,6 +236,15 @@ mod tests {
             assert!(limit(&bytes, 100, numbers).is_ok(), "{what}");
             let one_less = numbers.checked_sub(1).map(|most| limit(&bytes, 100, most));
             assert!(matches!(one_less, None | Some(Err(DecodeError::TooManyNumbers))), "{what}");
+        }
+    }
+
+    #[test]
+    fn comments_are_counted_packed_and_one_by_one() {
+        for comments in [|count| field(0x6a, &vec![1; count]), |count| [0x68, 1].repeat(count)] {
+            assert!(limit(&comments(MAX_COMMENTS), 100, 0).is_ok());
+            let one_more = limit(&comments(MAX_COMMENTS + 1), 100, 0);
+            assert!(matches!(one_more, Err(DecodeError::TooManyComments)));
         }
     }
 }

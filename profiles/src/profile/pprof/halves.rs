@@ -4,6 +4,8 @@ use hashbrown::HashMap;
 
 use pprof_proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 
+use super::comments::of_part;
+
 /// Two profiles with the samples of one, in their order; `None` if it has fewer than two samples. Everything else is in both.
 /// What refers to nothing, in a profile that [`decode`](super::decode) would refuse, is left out.
 pub fn halves(profile: &Profile) -> Option<[Profile; 2]> {
@@ -14,7 +16,7 @@ pub fn halves(profile: &Profile) -> Option<[Profile; 2]> {
     Some([part(profile, first), part(profile, second)])
 }
 
-/// A profile of these samples of another one, with only what they refer to.
+/// A profile of these samples of another one, with only what they refer to. Its ledger calls the whole's others filtered.
 pub fn part(whole: &Profile, samples: &[Sample]) -> Profile {
     let mut needed = Needed::of(whole, samples);
     let mut texts = Texts { whole, ids: HashMap::new(), all: Vec::new() };
@@ -62,14 +64,29 @@ pub fn part(whole: &Profile, samples: &[Sample]) -> Profile {
     let mut kind = |kind: &ValueType| ValueType { r#type: texts.id(kind.r#type), unit: texts.id(kind.unit) };
     part.sample_type = whole.sample_type.iter().map(&mut kind).collect();
     part.period_type = whole.period_type.as_ref().map(kind);
-    part.comment = whole.comment.iter().map(|comment| texts.id(*comment)).collect();
     part.drop_frames = texts.id(whole.drop_frames);
     part.keep_frames = texts.id(whole.keep_frames);
     part.default_sample_type = texts.id(whole.default_sample_type);
     part.doc_url = texts.id(whole.doc_url);
     (part.time_nanos, part.duration_nanos, part.period) = (whole.time_nanos, whole.duration_nanos, whole.period);
     part.string_table = texts.all;
+    let others = sample_count(whole, &whole.sample).saturating_sub(sample_count(whole, samples));
+    for comment in of_part(&super::join::comments(whole), others) {
+        part.comment.push(part.string_table.len() as i64);
+        part.string_table.push(comment);
+    }
     part
+}
+
+/// Samples that were taken, by the value type that counts; 0 in a profile without one.
+fn sample_count(whole: &Profile, samples: &[Sample]) -> u64 {
+    let counts = |kind: &ValueType| {
+        let unit = usize::try_from(kind.unit).ok().and_then(|index| whole.string_table.get(index));
+        unit.is_some_and(|unit| unit == "count")
+    };
+    let Some(at) = whole.sample_type.iter().position(counts) else { return 0 };
+    let values = samples.iter().filter_map(|sample| sample.value.get(at));
+    values.fold(0, |sum, value| sum.saturating_add(value.unsigned_abs()))
 }
 
 /// The new id of what exists.

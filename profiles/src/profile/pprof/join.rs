@@ -64,7 +64,8 @@ fn types(profile: &Profile) -> Vec<(&str, &str)> {
     profile.sample_type.iter().map(|kind| (text(profile, kind.r#type), text(profile, kind.unit))).collect()
 }
 
-fn comments(profile: &Profile) -> Vec<String> {
+/// A profile's comments.
+pub(super) fn comments(profile: &Profile) -> Vec<String> {
     profile.comment.iter().map(|comment| text(profile, *comment).to_owned()).collect()
 }
 

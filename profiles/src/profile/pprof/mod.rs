@@ -14,8 +14,8 @@ mod tables;
 pub use comments::{ProfileInfo, comment_pairs};
 pub use encode::{EncodeError, encode, encode_in, encode_sums};
 pub use file::{
-    DecodeError, MAX_COMPRESSED_BYTES, MAX_MESSAGES, MAX_NUMBERS, MAX_UNCOMPRESSED_BYTES, decode, to_gzip,
-    to_gzip_quickly, to_raw,
+    DecodeError, MAX_COMMENT_BYTES, MAX_COMMENTS, MAX_COMPRESSED_BYTES, MAX_MESSAGES, MAX_NUMBERS,
+    MAX_UNCOMPRESSED_BYTES, decode, to_gzip, to_gzip_quickly, to_raw,
 };
 pub use halves::{halves, part};
 pub use join::{JoinError, join};
