@@ -79,11 +79,24 @@ pub fn comment_pairs<'text>(comments: &'text [String], name: &str) -> Option<Vec
     line.split(' ').map(|pair| pair.split_once('=')).collect()
 }
 
-/// Which values of ours are added up over machines; of the others those that differ are listed.
-const SUMMED: [(&str, &[&str]); 3] = [("ledger", &[]), ("ends", &[]), ("sampling", &["cpus"])];
+/// Which values of ours are added up over machines, all of a comment if none is named; of the others those that differ are listed.
+const SUMMED: [(&str, &[&str]); 4] = [("ledger", &[]), ("ends", &[]), ("stacks", &[]), ("sampling", &["cpus"])];
+
+/// Those of them that count a profile's own samples: they are added up over parts of one machine as well, where all else is the
+/// machine's and said by each part.
+const OF_SAMPLES: [&str; 2] = ["ends", "stacks"];
+
+/// What several profiles are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A machine each.
+    Machines,
+    /// The same time of one machine, some of its samples each.
+    OneMachine,
+}
 
 /// The comments of several profiles as those of one: ours with sums, others as they are, each once.
-pub(super) fn joined(profiles: &[Vec<String>]) -> Vec<String> {
+pub(super) fn joined(profiles: &[Vec<String>], origin: Origin) -> Vec<String> {
     let mut made: Vec<String> = Vec::new();
     for comment in profiles.iter().flatten() {
         let name = comment.split_once(": ").map(|(name, _)| name);
@@ -92,7 +105,7 @@ pub(super) fn joined(profiles: &[Vec<String>]) -> Vec<String> {
         let text = match (name, all.as_deref()) {
             // Only what each profile has, once, and in our form.
             (Some(name), Some(all)) if is_ours(name) && !all.is_empty() => {
-                format!("{name}: {}", pairs_of_all(name, all).join(" "))
+                format!("{name}: {}", pairs_of_all(name, all, origin).join(" "))
             }
             _ => comment.clone(),
         };
@@ -104,10 +117,11 @@ pub(super) fn joined(profiles: &[Vec<String>]) -> Vec<String> {
 }
 
 fn is_ours(name: &str) -> bool {
-    matches!(name, "everflame" | "sampling" | "kernel" | "ledger" | "ends")
+    matches!(name, "everflame" | "sampling" | "kernel" | "ledger" | "ends" | "stacks")
 }
 
-fn pairs_of_all(name: &str, all: &[Vec<(&str, &str)>]) -> Vec<String> {
+fn pairs_of_all(name: &str, all: &[Vec<(&str, &str)>], origin: Origin) -> Vec<String> {
+    let is_said_by_each = origin == Origin::OneMachine && !OF_SAMPLES.contains(&name);
     let summed = SUMMED.iter().find(|(known, _)| *known == name).map(|(_, keys)| *keys);
     let mut keys: Vec<&str> = Vec::new();
     for (key, _) in all.iter().flatten() {
@@ -121,6 +135,8 @@ fn pairs_of_all(name: &str, all: &[Vec<(&str, &str)>]) -> Vec<String> {
         let is_summed = summed.is_some_and(|keys| keys.is_empty() || keys.contains(&key));
         let numbers: Option<Vec<u64>> = values.iter().map(|value| value.parse().ok()).collect();
         match numbers.filter(|_| is_summed) {
+            // Where they differ, the machine's history has gone on, or forgotten some: the largest knows most.
+            Some(numbers) if is_said_by_each => format!("{key}={}", numbers.into_iter().max().unwrap_or(0)),
             Some(numbers) => format!("{key}={}", numbers.into_iter().fold(0, u64::saturating_add)),
             None => {
                 values.sort_unstable();
@@ -161,7 +177,7 @@ fn without(comment: &str, others: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{joined, of_part};
+    use super::{Origin, joined, of_part};
 
     #[test]
     fn what_a_part_does_not_have_is_filtered_and_how_walks_ended_is_left_out() {
@@ -183,31 +199,53 @@ mod tests {
         }
     }
 
+    fn of(kernel: &str, due: u64, ends: &str, complete: u64) -> Vec<String> {
+        [
+            "everflame: version=0.1.0".to_owned(),
+            "sampling: hz=99 period_ns=10 cpus=4".to_owned(),
+            format!("kernel: release={kernel}"),
+            format!("ledger: due={due} recorded=8 dropped.ring_full=1"),
+            format!("ends: {ends}"),
+            format!("stacks: user=8 complete={complete} by_frame_pointer=0 stale=0"),
+            "made by hand".to_owned(),
+        ]
+        .into()
+    }
+
     #[test]
     fn what_several_machines_say_is_added_up_or_listed() {
-        let of = |hz: u32, kernel: &str, ends: &str| -> Vec<String> {
-            [
-                "everflame: version=0.1.0".to_owned(),
-                format!("sampling: hz={hz} period_ns=10 cpus=4"),
-                format!("kernel: release={kernel}"),
-                "ledger: due=10 recorded=8 dropped.ring_full=1".to_owned(),
-                format!("ends: {ends}"),
-                "made by hand".to_owned(),
-            ]
-            .into()
-        };
         assert_eq!(
-            joined(&[of(99, "6.1.0", "complete=8"), of(99, "5.10.0", "bad_read=1 complete=7")]),
+            joined(&[of("6.1.0", 10, "complete=8", 8), of("5.10.0", 10, "bad_read=1 complete=7", 7)], Origin::Machines),
             [
                 "everflame: version=0.1.0",
                 "sampling: hz=99 period_ns=10 cpus=8",
                 "kernel: release=5.10.0,6.1.0",
                 "ledger: due=20 recorded=16 dropped.ring_full=2",
                 "ends: complete=15 bad_read=1",
+                "stacks: user=16 complete=15 by_frame_pointer=0 stale=0",
                 "made by hand",
             ]
         );
-        assert_eq!(joined(&[vec!["ledger: broken".to_owned()]]), ["ledger: broken"]);
-        assert_eq!(joined(&[]), [""; 0]);
+        assert_eq!(joined(&[vec!["ledger: broken".to_owned()]], Origin::Machines), ["ledger: broken"]);
+        assert_eq!(joined(&[], Origin::Machines), [""; 0]);
+    }
+
+    #[test]
+    fn what_each_part_says_of_its_machine_is_not_added_up() {
+        assert_eq!(
+            joined(
+                &[of("6.1.0", 10, "complete=8", 8), of("6.1.0", 11, "bad_read=1 complete=7", 7)],
+                Origin::OneMachine
+            ),
+            [
+                "everflame: version=0.1.0",
+                "sampling: hz=99 period_ns=10 cpus=4",
+                "kernel: release=6.1.0",
+                "ledger: due=11 recorded=8 dropped.ring_full=1",
+                "ends: complete=15 bad_read=1",
+                "stacks: user=16 complete=15 by_frame_pointer=0 stale=0",
+                "made by hand",
+            ]
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::hash::Hash;
 
 use pprof_proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 
-use super::comments::joined;
+use super::comments::{Origin, joined};
 
 /// Profiles that can't be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +26,18 @@ pub enum JoinError {
 /// # Errors
 /// [`JoinError`].
 pub fn join(profiles: &[Profile]) -> Result<Profile, JoinError> {
+    join_of(profiles, Origin::Machines)
+}
+
+/// The same of parts of one machine's time, such as its containers: what each part says of the whole machine is not added up.
+///
+/// # Errors
+/// [`JoinError`].
+pub fn join_parts(profiles: &[Profile]) -> Result<Profile, JoinError> {
+    join_of(profiles, Origin::OneMachine)
+}
+
+fn join_of(profiles: &[Profile], origin: Origin) -> Result<Profile, JoinError> {
     let first = profiles.first().ok_or(JoinError::Nothing)?;
     if profiles.iter().any(|other| types(other) != types(first)) {
         return Err(JoinError::SampleTypes);
@@ -50,7 +62,7 @@ pub fn join(profiles: &[Profile]) -> Result<Profile, JoinError> {
     whole.time_nanos = start;
     whole.duration_nanos = end.unwrap_or(0).saturating_sub(start);
     let comments: Vec<Vec<String>> = profiles.iter().map(comments).collect();
-    whole.comment = joined(&comments).iter().map(|comment| made.text(comment)).collect();
+    whole.comment = joined(&comments, origin).iter().map(|comment| made.text(comment)).collect();
     (whole.mapping, whole.function, whole.location) = (made.mappings, made.functions, made.locations);
     whole.string_table = made.texts;
     Ok(whole)

@@ -18,6 +18,6 @@ pub use file::{
     MAX_UNCOMPRESSED_BYTES, decode, to_gzip, to_gzip_quickly, to_raw,
 };
 pub use halves::{halves, part};
-pub use join::{JoinError, join};
+pub use join::{JoinError, join, join_parts};
 pub use labels::{MAX_OWNER_BYTES, OwnerKeys, Vocabulary, label, provenance_text};
 pub use tables::TRUNCATED;
