@@ -85,3 +85,27 @@ fn a_command_that_is_waited_for_gets_sigterm_and_a_second_signal_ends_one_that_d
         assert!(file.exists());
     }
 }
+
+#[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
+fn a_command_is_waited_for_and_its_exit_code_passed_on_where_nobody_hears_what_is_said() {
+    let _alone = live::alone();
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.folded");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_everflame"));
+    command.args(["record", "-d", "50ms", "-o", file.to_str().unwrap(), "--", "sh", "-c", "read line; exit 7"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+    // The profile is written; what comes then is the line that says whom it waits for.
+    while !file.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The end of what the command reads is its end.
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert!(file.exists());
+}

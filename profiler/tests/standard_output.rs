@@ -1,4 +1,5 @@
-//! What can't be written to standard output is an error: a script must not take half of a report for a whole one.
+//! What can't be written to standard output is an error: a script must not take half of a report for a whole one. What can't be
+//! written to standard error is lost, and changes nothing.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 
@@ -42,5 +43,16 @@ fn a_full_disk_is_an_error_and_a_closed_pipe_is_not() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         assert_eq!(run(words, writer.into()), (Some(0), String::new()), "{words:?}");
+    }
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_changes_no_exit_code() {
+    for (words, expected) in [(&["report", "/no/such/file.pb"][..], 1), (&["report", "--no-such-word"], 2)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_everflame"));
+        let status = command.args(words).stdout(Stdio::null()).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(expected), "{words:?}");
     }
 }

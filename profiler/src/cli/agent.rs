@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::agent_args::Agent;
 use super::agent_run::Shape;
 use super::args::Arguments;
+use super::say::say;
 use super::settings::{self, SettingsError, Sourced};
 
 pub(super) fn print_settings() -> anyhow::Result<ExitCode> {
@@ -23,7 +24,7 @@ pub(super) fn resolved() -> anyhow::Result<Option<Sourced>> {
     let command = Arguments::command();
     let words = super::words();
     for name in settings::unknown_environment(&command, std::env::vars_os().map(|(name, _)| name)) {
-        eprintln!("everflame: warning: the environment variable {name} is no setting");
+        say(format_args!("warning: the environment variable {name} is no setting"));
     }
     match settings::resolve(&command, &words) {
         Ok(sourced) => Ok(Some(sourced)),

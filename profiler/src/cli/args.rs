@@ -73,7 +73,7 @@ pub struct Record {
 /// How something is recorded, and where the result goes; of `record` and of `pod`.
 #[derive(Debug, Args)]
 pub struct Sampling {
-    /// How long: 30s, 500ms, 2m, 1h. The default is until Ctrl-C, with a COMMAND until it ends.
+    /// How long: 30s, 500ms, 2m, 1h. Default: 30s, with a COMMAND until it ends.
     #[arg(short, long, value_name = "TIME", env = "EVERFLAME_DURATION", value_parser = parse_duration)]
     pub duration: Option<std::time::Duration>,
     /// Samples per second on each CPU, 1 to 10000.
@@ -269,11 +269,26 @@ pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::recording::DEFAULT_DURATION;
     use clap::CommandFactory as _;
 
     #[test]
     fn the_table_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_says_how_long_a_recording_is_without_duration() {
+        let default = format!("{}s", DEFAULT_DURATION.as_secs());
+        let command = Arguments::command();
+        for (name, expected) in
+            [("record", format!("Default: {default}, with a COMMAND")), ("pod", format!("[default: {default}]"))]
+        {
+            let words = command.find_subcommand(name).unwrap();
+            let duration = words.get_arguments().find(|argument| argument.get_id() == "duration").unwrap();
+            let help = duration.get_help().unwrap().to_string();
+            assert!(help.contains(&expected), "{name}: {help}");
+        }
     }
 
     #[test]

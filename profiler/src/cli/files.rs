@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::say::say;
 use crate::output;
 
 /// What was written, and whether something failed.
@@ -16,7 +17,7 @@ pub(super) struct Files {
 impl Files {
     /// Says what failed.
     pub(super) fn fail(&mut self, error: &anyhow::Error) {
-        eprintln!("everflame: {}", super::sentence(error));
+        say(super::sentence(error));
         self.failed = true;
     }
 

@@ -7,6 +7,7 @@ use store::Limits;
 use tempfile::TempDir;
 
 use super::page_args::Page;
+use super::say::say;
 use crate::agent::history::{History, Keeper};
 
 /// Survives restarts; below a folder that is ours.
@@ -58,9 +59,9 @@ pub(super) fn open(words: &Page) -> anyhow::Result<Option<Kept>> {
     let (keeper, history) = Keeper::start(folder.path(), limits)?;
     if let Some(error) = why_temporary {
         let path = folder.path().display();
-        eprintln!(
-            "everflame: the history is kept in {path} and deleted at the end, since {FOLDER} can't be used: {error}"
-        );
+        say(format_args!(
+            "the history is kept in {path} and deleted at the end, since {FOLDER} can't be used: {error}"
+        ));
         history.note("The history is temporary: it is deleted when everflame ends.".to_owned());
     }
     tracing::info!(folder = %folder.path().display(), "the history is kept here");

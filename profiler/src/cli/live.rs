@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::history::Folder;
 use super::page::Shown;
 use super::progress::Progress;
+use super::say::say;
 use super::stop::Stop;
 use crate::agent::status::Status;
 use crate::report::thousands;
@@ -38,7 +39,7 @@ pub(super) fn start(shown: Option<&Shown>, folder: Option<&Folder>, status: &Arc
     let history = folder.map_or("no history".to_owned(), |folder| format!("history in {}", folder.path().display()));
     if let Err(error) = super::print::print(format!("everflame: {page}  ({history}; Ctrl-C ends)\n")) {
         // Nobody reads it, which is no reason not to profile.
-        eprintln!("everflame: {error:#}");
+        say(format_args!("{error:#}"));
     }
     let mut line = Line { end: None, thread: None };
     if !std::io::stderr().is_terminal() {

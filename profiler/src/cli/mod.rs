@@ -1,5 +1,8 @@
 //! The command line: raw words in `args`, validated settings in each command, nothing below sees strings.
 
+// It panics where nobody listens any more; [`say`] does not.
+#![warn(clippy::print_stderr)]
+
 mod agent;
 mod agent_args;
 mod agent_run;
@@ -33,6 +36,7 @@ mod progress;
 mod record;
 mod recording;
 mod report;
+mod say;
 mod selection;
 mod settings;
 mod sink_words;
@@ -45,6 +49,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use kubectl_args::Plugin;
+use say::say;
 
 pub use args::{Arguments, record_help};
 
@@ -56,7 +61,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // clap prints help and version as "errors" that are none.
             if let (Err(why), false) = (print::written(error.print()), error.use_stderr()) {
-                eprintln!("everflame: cannot write to standard output: {why}");
+                say(format_args!("cannot write to standard output: {why}"));
                 return ExitCode::FAILURE;
             }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
@@ -80,7 +85,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("everflame: {}", sentence(&error));
+            say(sentence(&error));
             ExitCode::FAILURE
         }
     }

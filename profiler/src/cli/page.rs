@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::page_args::Page as Words;
+use super::say::say;
 use crate::profile::pprof::ProfileInfo;
 use crate::serve::{self, Connections, Gate, Page, Settings, Source, Token};
 
@@ -34,7 +35,7 @@ pub(super) fn start(
     if made.is_some() {
         // Not through the log, whose lines are kept and sent elsewhere.
         let with_token = url(address, node, made.as_ref());
-        eprintln!("everflame: the page asks for a token, which is not printed again: {with_token}");
+        say(format_args!("the page asks for a token, which is not printed again: {with_token}"));
     }
     let gate = Gate { token: given.or(made) };
     tracing::info!(address = %address, "the page is served");

@@ -9,6 +9,7 @@ use profiler_common::filter;
 use super::pod_args::Pod;
 use super::pod_follow::PodCompanion;
 use super::recording;
+use super::say::say;
 use crate::identity::{self, ApiServer, Hierarchy, watch};
 use crate::pod::{Choice, Followed, PodCgroup, Roster, Sources, Tree, Wanted, Who, WordsError, choose};
 use crate::profile::pprof::Vocabulary;
@@ -43,7 +44,7 @@ pub(super) fn run(words: &Pod) -> anyhow::Result<ExitCode> {
     if let Who::Uids(uids) = &wanted.who
         && choice.pods.len() < uids.len()
     {
-        eprintln!("everflame: of {} pods {} run on this node", uids.len(), choice.pods.len());
+        say(format_args!("of {} pods {} run on this node", uids.len(), choice.pods.len()));
     }
     let Some(place) = place else {
         anyhow::bail!("no cgroup hierarchy is mounted here: pods are known by their cgroups")

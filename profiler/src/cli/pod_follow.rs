@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use super::recording::{Companion, Part};
+use super::say::say;
 use super::stop::Stop;
 use crate::engine::{Engine, Interval};
 use crate::identity::{self, Hierarchy, Identities};
-use crate::pod::{Choice, ChosenPod, Followed, Tree};
+use crate::pod::{Choice, ChosenPod, Followed, PartNames, Tree};
 use crate::profile::{Batch, Identity, Parts, Process, select};
 
 /// Between two walks of the whole hierarchy, which find pods that come anew: some 10 ms for 1,000 cgroups.
@@ -19,8 +20,6 @@ const BETWEEN_WALKS: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(100);
 /// The end waits no longer for names of containers, whatever `Identities` waits for.
 const LONGEST_HOLD: Duration = Duration::from_secs(8);
-/// Longest part of a file's name that is made of a pod's, bytes: file systems take 255.
-const MAX_PART_NAME: usize = 200;
 
 /// See the module documentation.
 pub(super) struct PodCompanion {
@@ -74,7 +73,7 @@ impl Companion for PodCompanion {
     }
 
     fn started(&mut self, _: &mut Engine, _: &Stop) -> anyhow::Result<()> {
-        eprintln!("everflame: profiling {}", described(self.followed.choice()));
+        say(format_args!("profiling {}", described(self.followed.choice())));
         Ok(())
     }
 
@@ -99,7 +98,7 @@ impl Companion for PodCompanion {
         let new = self.followed.found(all);
         self.let_through(engine, new);
         if !lives && !self.followed.goes_on_without() {
-            eprintln!("everflame: pod {} has ended; so does the recording", self.names());
+            say(format_args!("pod {} has ended; so does the recording", self.names()));
             return Ok(false);
         }
         Ok(true)
@@ -118,10 +117,10 @@ impl Companion for PodCompanion {
         let followed = &self.followed;
         interval.batch = select(batch, |process| followed.keeps(process.cgroup_id, identity(batch, process)))?;
         if self.refused > 0 {
-            eprintln!("everflame: {} new cgroups found no room in the kernel's set and were not sampled", self.refused);
+            say(format_args!("{} new cgroups found no room in the kernel's set and were not sampled", self.refused));
         }
         if interval.batch.samples.is_empty() {
-            eprintln!("everflame: nothing of {} ran on a processor in that time", self.names());
+            say(format_args!("nothing of {} ran on a processor in that time", self.names()));
         }
         Ok(())
     }
@@ -130,15 +129,13 @@ impl Companion for PodCompanion {
         if !self.split {
             return Ok(Vec::new());
         }
-        let mut numbers: HashMap<String, u32> = HashMap::new();
+        let (mut numbers, mut part_names): (HashMap<String, u32>, _) = (HashMap::new(), PartNames::default());
         let mut names: Vec<(String, String)> = Vec::new();
         let of_process = |process: &Process| {
             let (title, name) = pod_of(identity(batch, process)?)?;
             Some(*numbers.entry(title.clone()).or_insert_with(|| {
                 let number = names.len() as u32;
-                // `a/b-c` and `a-b/c` make the same file's name.
-                let is_taken = names.iter().any(|(_, other)| *other == name);
-                names.push((title, if is_taken { format!("{name}-{number}") } else { name }));
+                names.push((title, part_names.of(&name)));
                 number
             }))
         };
@@ -169,19 +166,14 @@ fn identity<'batch>(batch: &'batch Batch, process: &Process) -> Option<&'batch I
     batch.identities.get(process.identity?.0 as usize)
 }
 
-/// A pod as people write it, and as a part of a file's name, in which names from elsewhere can do no harm.
+/// A pod as people write it, and what a part of a file's name is made of.
 fn pod_of(identity: &Identity) -> Option<(String, String)> {
     if identity.pod.is_empty() {
         let uid = identity.pod_uid.to_string();
-        return (!uid.is_empty()).then(|| (uid.clone(), file_name(&uid)));
+        return (!uid.is_empty()).then(|| (uid.clone(), uid));
     }
     let (namespace, pod) = (&identity.namespace, &identity.pod);
-    Some((format!("{namespace}/{pod}"), file_name(&format!("{namespace}-{pod}"))))
-}
-
-fn file_name(text: &str) -> String {
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-.".contains(letter) { letter } else { '_' };
-    text.chars().map(plain).take(MAX_PART_NAME).collect()
+    Some((format!("{namespace}/{pod}"), format!("{namespace}-{pod}")))
 }
 
 #[cfg(test)]
@@ -189,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_s_name_makes_a_file_s_name_that_leads_nowhere_else() {
+    fn a_pod_is_called_by_its_name_or_else_by_its_uid() {
         let of = |namespace: &str, pod: &str, uid: &str| {
             pod_of(&Identity {
                 namespace: namespace.into(),
@@ -200,10 +192,7 @@ mod tests {
         };
         let pair = |left: &str, right: &str| Some((left.to_owned(), right.to_owned()));
         assert_eq!(of("shop", "web-1", "u"), pair("shop/web-1", "shop-web-1"));
-        assert_eq!(of("../etc", "a/b\n", "u"), pair("../etc/a/b\n", ".._etc-a_b_"));
         assert_eq!(of("", "", "f2e1-x"), pair("f2e1-x", "f2e1-x"));
         assert_eq!(of("", "", ""), None);
-        let (_, long) = of(&"n".repeat(300), "p", "u").unwrap();
-        assert_eq!(long.len(), MAX_PART_NAME);
     }
 }

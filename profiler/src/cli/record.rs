@@ -11,6 +11,7 @@ use super::args::Record;
 use super::command::{Command, LOOK};
 use super::files::has_standard_output;
 use super::recording::{self, Companion, Settings};
+use super::say::say;
 use super::stop::Stop;
 use super::{machine, selection};
 use crate::engine::{Engine, Options};
@@ -56,6 +57,15 @@ struct AskedFor {
 }
 
 impl AskedFor {
+    /// Starts the command, if there is one, and gives its pid. A signal that came while programs were loaded never reached it: it would
+    /// run on, and we would wait for it.
+    fn start(&self, stop: &Stop) -> anyhow::Result<Option<u32>> {
+        anyhow::ensure!(self.words.is_empty() || !stop.wanted(), "ended before the command was started");
+        let command = self.command.clone();
+        stop.before_exit(move || command.end());
+        self.command.start(&self.words, self.files, self.is_output_taken)
+    }
+
     /// Waits for the command, which gets SIGTERM if we do; `pause` is between two looks.
     fn wait(&mut self, stop: &Stop, mut pause: impl FnMut()) -> anyhow::Result<()> {
         let mut was_told = false;
@@ -65,7 +75,7 @@ impl AskedFor {
             if stop.terminated() && !was_told {
                 was_told = true;
                 self.command.terminate();
-                eprintln!("everflame: the command (pid {pid}) was told to end");
+                say(format_args!("the command (pid {pid}) was told to end"));
             }
             pause();
         }
@@ -78,9 +88,7 @@ impl AskedFor {
 
 impl Companion for AskedFor {
     fn started(&mut self, engine: &mut Engine, stop: &Stop) -> anyhow::Result<()> {
-        let command = self.command.clone();
-        stop.before_exit(move || command.end());
-        if let Some(pid) = self.command.start(&self.words, self.files, self.is_output_taken)? {
+        if let Some(pid) = self.start(stop)? {
             engine.follow(pid);
         }
         Ok(())
@@ -91,7 +99,7 @@ impl Companion for AskedFor {
         let gone = |pid: &u32| !self.proc_root.join(pid.to_string()).exists();
         let all_gone = !self.pids.is_empty() && self.pids.iter().all(gone);
         if all_gone && self.status.is_none() {
-            eprintln!("everflame: every process that was asked for has ended; so does the recording");
+            say("every process that was asked for has ended; so does the recording");
         }
         Ok(self.status.is_none() && !all_gone)
     }
@@ -101,7 +109,7 @@ impl Companion for AskedFor {
             && let Some(pid) = self.command.pid()
         {
             // Time was up, or Ctrl-C came, which the command got as well: the result is there, the exit code is not yet.
-            eprintln!("everflame: waiting for the command to end (pid {pid})");
+            say(format_args!("waiting for the command to end (pid {pid})"));
         }
         self.wait(stop, || std::thread::sleep(LOOK))?;
         // What ended the command may have been the second signal's last deed.
@@ -120,19 +128,32 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_sigterm_that_comes_while_the_command_is_waited_for_is_passed_on() {
-        let mut asked_for = AskedFor {
-            words: ["sleep", "1000"].map(OsString::from).to_vec(),
+    fn asked_for(words: &[&str]) -> AskedFor {
+        AskedFor {
+            words: words.iter().map(OsString::from).collect(),
             files: None,
             is_output_taken: false,
             pids: Vec::new(),
             proc_root: PathBuf::from("/proc"),
             command: Command::default(),
             status: None,
-        };
-        asked_for.command.start(&asked_for.words, None, false).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_command_is_not_started_after_the_signal_that_it_would_never_get() {
+        let (command, whole_machine, stop) = (asked_for(&["sleep", "1000"]), asked_for(&[]), Stop::default());
+        stop.terminate();
+        assert_eq!(command.start(&stop).unwrap_err().to_string(), "ended before the command was started");
+        assert_eq!(command.command.pid(), None);
+        assert_eq!(whole_machine.start(&stop).unwrap(), None);
+    }
+
+    #[test]
+    fn a_sigterm_that_comes_while_the_command_is_waited_for_is_passed_on() {
+        let mut asked_for = asked_for(&["sleep", "1000"]);
         let stop = Stop::default();
+        asked_for.start(&stop).unwrap();
         let mut pauses = 0;
         let pause = || {
             // It waits already when the signal comes.

@@ -13,6 +13,7 @@ use super::expense::Expense;
 use super::files::{Files, beside};
 use super::hand_over::HandOver;
 use super::progress::Progress;
+use super::say::say;
 use super::stop::Stop;
 use super::{counters, hand_over, machine};
 use crate::engine::{Engine, Interval, Options, Precedence};
@@ -270,11 +271,11 @@ fn watch(
             break;
         }
         if engine.is_full() {
-            eprintln!(
-                "everflame: the recording holds as much as it may ({} samples), so it ends here; \
+            say(format_args!(
+                "the recording holds as much as it may ({} samples), so it ends here; \
                 a lower -F or fewer processes last longer, `everflame` alone keeps a history on disk",
                 thousands(engine.samples() as u64)
-            );
+            ));
             break;
         }
     }

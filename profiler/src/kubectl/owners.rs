@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use pprof_proto::{Label, Profile, Sample};
 
 use super::target::Target;
+use crate::pod::PartNames;
 use crate::profile::pprof::part;
 
 /// Keys of the labels, as `everflame pod` writes them.
@@ -12,8 +13,6 @@ const NAMESPACE: &str = "namespace";
 const POD: &str = "pod";
 const CONTAINER: &str = "container";
 const CONTAINER_ID: &str = "container_id";
-/// Longest part of a file's name that is made of a pod's, bytes: file systems take 255.
-const MAX_PART_NAME: usize = 200;
 
 /// Gives each sample namespace, pod and container, as far as its container's id tells and it does not say so already. Where there is
 /// one pod, all samples are its.
@@ -64,21 +63,12 @@ pub fn split(profile: &Profile) -> Vec<PodPart> {
             by_pod.entry((namespace, pod)).or_default().push(sample.clone());
         }
     }
-    let mut parts: Vec<PodPart> = Vec::new();
+    let (mut parts, mut names): (Vec<PodPart>, _) = (Vec::new(), PartNames::default());
     for ((namespace, pod), samples) in by_pod {
-        let mut name = file_name(&format!("{namespace}-{pod}"));
-        // `a/b-c` and `a-b/c` make the same file's name.
-        if parts.iter().any(|other| other.name == name) {
-            name = format!("{name}-{}", parts.len());
-        }
+        let name = names.of(&format!("{namespace}-{pod}"));
         parts.push(PodPart { name, title: format!("pod {namespace}/{pod}"), profile: part(profile, &samples) });
     }
     parts
-}
-
-fn file_name(text: &str) -> String {
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-.".contains(letter) { letter } else { '_' };
-    text.chars().map(plain).take(MAX_PART_NAME).collect()
 }
 
 /// A text label of a sample.
@@ -179,10 +169,10 @@ mod tests {
     #[test]
     fn each_pod_has_a_part_with_a_name_of_its_own() {
         let of = |namespace, pod| [("namespace", namespace), ("pod", pod)];
-        let samples = [of("a", "b-c"), of("a-b", "c"), of("a", "b-c"), of("../x", "y\n")];
-        let found = profile(&[&samples[0], &samples[1], &samples[2], &samples[3], &[]]);
+        let samples = [of("a", "b-c"), of("a-b", "c"), of("a", "b-c"), of("../x", "y\n"), of("a", "b-c-3")];
+        let found = profile(&[&samples[0], &samples[1], &samples[2], &samples[3], &samples[4], &[]]);
         let parts: Vec<_> = split(&found).into_iter().map(|part| (part.name, part.profile.sample.len())).collect();
         let named = |name: &str, samples| (name.to_owned(), samples);
-        assert_eq!(parts, [named(".._x-y_", 1), named("a-b-c", 2), named("a-b-c-2", 1)]);
+        assert_eq!(parts, [named(".._x-y_", 1), named("a-b-c", 2), named("a-b-c-3", 1), named("a-b-c-4", 1)]);
     }
 }

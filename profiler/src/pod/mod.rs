@@ -5,6 +5,7 @@
 
 mod choice;
 mod followed;
+mod part_names;
 mod refusal;
 mod roster;
 pub mod tree;
@@ -12,6 +13,7 @@ mod wanted;
 
 pub use choice::{Choice, ChosenPod, choose};
 pub use followed::Followed;
+pub use part_names::PartNames;
 pub use refusal::Refusal;
 pub use roster::{KnownPod, Roster, Sources};
 pub use tree::{PodCgroup, Tree};
