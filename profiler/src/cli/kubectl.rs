@@ -11,8 +11,9 @@ use pprof_proto::Profile;
 use super::files::{Files, beside};
 use super::kubectl_args::Kubectl;
 use super::kubectl_display::Display;
-use super::pod_history::{Agent, Asked, NoSamples, Taken, samples};
+use super::pod_history::{Agent, Asked, NoSamples, Status, Taken, samples};
 use super::recording;
+use super::say::say;
 use super::stop::Stop;
 use crate::kubectl::manifest::{OneShot, Settings};
 use crate::kubectl::one_shot::{self, HandedOver};
@@ -20,7 +21,7 @@ use crate::kubectl::resident::{Bridge, resident};
 use crate::kubectl::{Cluster, NodePods, Refusal, Target, owners, target, yaml};
 use crate::output;
 use crate::pod::{Wanted, Who};
-use crate::profile::pprof::{decode, join};
+use crate::profile::pprof::{decode, join, join_parts};
 use crate::report::thousands;
 use crate::serve::Token;
 
@@ -29,9 +30,15 @@ const DEFAULT_FREQUENCY: u32 = 99;
 
 pub(super) fn run(words: &Kubectl) -> anyhow::Result<ExitCode> {
     let wanted = Wanted::parse(words.pod.as_deref(), words.namespace.as_deref(), words.selector.as_deref(), &[])?;
-    if let Some(namespace) = &words.one_shot.in_namespace {
-        Wanted::parse(Some("x"), Some(namespace), None, &[]).context("--in-namespace")?;
+    for (word, namespace) in [
+        ("--in-namespace", words.one_shot.in_namespace.as_deref()),
+        ("--agent-namespace", Some(&*words.cluster.agent_namespace)),
+    ] {
+        Wanted::parse(Some("x"), namespace, None, &[]).context(word)?;
     }
+    // Now: a file that can't be read is a mistake, and no reason to start a pod instead of asking the agent.
+    let token_file = words.cluster.page_token_file.as_deref().filter(|_| may_ask_agents(words));
+    let token = token_file.map(Token::read).transpose()?;
     let outputs = if words.output.is_empty() {
         vec![PathBuf::from("cpu.pb.gz"), PathBuf::from("cpu.html")]
     } else {
@@ -58,20 +65,43 @@ pub(super) fn run(words: &Kubectl) -> anyhow::Result<ExitCode> {
     let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
     let (found, mut results) = tokio.block_on(async {
         let found = found(words, &wanted).await?;
-        let results = profiles(words, &found, &stop).await;
+        let results = profiles(words, &found, token, &stop).await;
         anyhow::Ok((found, results))
     })?;
-    let failed: Vec<anyhow::Error> = std::mem::take(&mut results.failed);
+    let mut failed: Vec<anyhow::Error> = std::mem::take(&mut results.failed);
     if results.profiles.is_empty() {
-        let mut failed = failed.into_iter();
-        let last = failed.next_back();
-        failed.for_each(|error| eprintln!("everflame: {}", super::sentence(&error)));
-        return Err(last.unwrap_or_else(|| anyhow::anyhow!("nothing of these pods was sampled")));
+        let last = failed.pop();
+        failed.iter().for_each(|error| say(super::sentence(error)));
+        let (text, ends) = without_profile(&results.lines, last);
+        let mut files = Files::default();
+        files.say(&outputs, &text);
+        return ends.map(|()| files.exit_code(ExitCode::SUCCESS));
     }
     let is_whole = failed.is_empty();
-    failed.iter().for_each(|error| eprintln!("everflame: {}", super::sentence(error)));
+    failed.iter().for_each(|error| say(super::sentence(error)));
     let written = write(words, &outputs, &results, &title(&found.nodes))?;
     Ok(if written && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is said where there is nothing to write, and whether that is an error: it is not, of pods that had nothing to do.
+fn without_profile(lines: &[String], failed: Option<anyhow::Error>) -> (String, anyhow::Result<()>) {
+    let mut text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let ends = match failed {
+        Some(error) => Err(error),
+        None if lines.is_empty() => Err(anyhow::anyhow!("nothing of these pods was sampled")),
+        None => {
+            text += "no file is written: there are no samples\n";
+            Ok(())
+        }
+    };
+    (text, ends)
+}
+
+/// Whether the agents on the nodes could have what is asked for.
+fn may_ask_agents(words: &Kubectl) -> bool {
+    let own = &words.one_shot;
+    let samples_otherwise = words.frequency.is_some() || words.user_only || words.kernel_only;
+    !own.one_shot && own.node.is_none() && !own.print_manifest && !samples_otherwise
 }
 
 /// What was found in the cluster.
@@ -110,14 +140,15 @@ async fn found(words: &Kubectl, wanted: &Wanted) -> anyhow::Result<Found> {
             let Some(pod) = cluster.pod(&namespace, name).await? else {
                 return Err(Refusal::NoSuchPod { namespace, name: name.clone() }.into());
             };
-            (Some(cluster), namespace, vec![target::named(&pod)?])
+            let named = target::on_node(target::named(&pod)?, words.one_shot.node.as_deref())?;
+            (Some(cluster), namespace, vec![named])
         }
         Who::Selected { namespace, text, .. } => {
             let cluster = connect().await?;
             let namespace = namespace_of(&cluster, namespace.as_deref());
             let selected = target::selected(&cluster.pods(&namespace, text).await?, &namespace, text)?;
             for refusal in &selected.refused {
-                eprintln!("everflame: left out: {refusal}");
+                say(format_args!("left out: {refusal}"));
             }
             (Some(cluster), namespace, selected.nodes)
         }
@@ -166,13 +197,12 @@ struct Results {
     failed: Vec<anyhow::Error>,
 }
 
-async fn profiles(words: &Kubectl, found: &Found, stop: &Stop) -> Results {
+async fn profiles(words: &Kubectl, found: &Found, token: Option<Token>, stop: &Stop) -> Results {
     let Some(cluster) = &found.cluster else { return Results::default() };
     let display = Display::new(stop.clone(), &found.nodes);
-    let settings = settings(words, &found.namespace);
-    let of_node = |group| of_node(words, cluster, &settings, group, &display);
-    let all = join_all(found.nodes.iter().map(of_node)).await;
-    display.end();
+    let common = Common { words, cluster, settings: settings(words, &found.namespace), token, display };
+    let all = join_all(found.nodes.iter().map(|group| common.of_node(group))).await;
+    common.display.end();
     let mut results = Results::default();
     for result in all {
         match result {
@@ -187,64 +217,108 @@ async fn profiles(words: &Kubectl, found: &Found, stop: &Stop) -> Results {
     results
 }
 
-async fn of_node(
-    words: &Kubectl,
-    cluster: &Cluster,
-    settings: &Settings,
-    group: &NodePods,
-    display: &Display,
-) -> anyhow::Result<Results> {
-    let may_ask_agent = !words.one_shot.one_shot
-        && words.frequency.is_none()
-        && !words.user_only
-        && !words.kernel_only
-        && words.one_shot.node.is_none();
-    if may_ask_agent {
-        match from_agent(words, cluster, group, display).await {
-            Ok(Some(results)) => return Ok(results),
-            Ok(None) => {}
-            Err(error) => {
-                let why = super::sentence(&error);
-                display.note(&format!("{why}; starting a pod of our own on node {}", group.node));
-            }
-        }
-        if display.is_stopped() {
-            anyhow::bail!("ended before anything was sampled on node {}", group.node);
-        }
-    }
-    // Not everybody may read nodes, and a Job says later what is in its way.
-    if let Ok(Some(node)) = cluster.node(&group.node).await {
-        target::refuse_node(&node)?;
-    }
-    let one_shot = one_shot(words, group)?;
-    match cluster.would_take(&settings.namespace, &one_shot.pod(settings)).await {
-        // Who may make Jobs need not be allowed to make pods.
-        Ok(()) => {}
-        Err(refusal) if refusal.is_rbac() => {}
-        Err(refusal) => return Err(refusal.into()),
-    }
-    let host = display.of_node(&group.node, &one_shot.name, &settings.namespace);
-    let handed_over = one_shot::run(cluster, settings, &one_shot, words.one_shot.keep, &host).await?;
-    if words.one_shot.keep {
-        display.note(&format!("the Job {} in the namespace {} is kept", one_shot.name, settings.namespace));
-    }
-    let pods = with_restarts(cluster, &group.pods).await;
-    read(&handed_over, &group.node, &pods)
+/// What all nodes have in common.
+struct Common<'run> {
+    words: &'run Kubectl,
+    cluster: &'run Cluster,
+    settings: Settings,
+    /// Of the agents' pages.
+    token: Option<Token>,
+    display: Display,
 }
 
-/// The same pods with the containers that they have by now: of one that was restarted the new ids are to be known as well.
-async fn with_restarts(cluster: &Cluster, pods: &[Target]) -> Vec<Target> {
-    let again = pods.iter().map(|pod| async {
-        let mut pod = pod.clone();
-        if !pod.name.is_empty()
-            && let Ok(Some(object)) = cluster.pod(&pod.namespace, &pod.name).await
-            && let Some(now) = Target::of(&object).filter(|now| now.cgroup_uid == pod.cgroup_uid)
-        {
-            pod.containers.extend(now.containers);
+/// An agent that has answered.
+struct Reached {
+    /// Its page is there as long as this is.
+    _bridge: Bridge,
+    agent: Agent,
+    status: Status,
+}
+
+impl Common<'_> {
+    async fn of_node(&self, group: &NodePods) -> anyhow::Result<Results> {
+        if may_ask_agents(self.words) {
+            match self.reach_agent(group).await {
+                // From here on its errors are the result's: whoever has waited for an hour does not want another one sampled.
+                Ok(Some(reached)) => return self.ask_agent(reached, group).await,
+                Err(error) if !self.display.is_stopped() => {
+                    let why = super::sentence(&error);
+                    self.display.note(&format!("{why}; starting a pod of our own on node {}", group.node));
+                }
+                Ok(None) | Err(_) => {}
+            }
         }
-        pod
-    });
-    join_all(again).await
+        // Not everybody may read nodes, and a Job says later what is in its way.
+        if let Ok(Some(node)) = self.cluster.node(&group.node).await {
+            target::refuse_node(&node)?;
+        }
+        let (one_shot, settings) = (one_shot(self.words, group)?, &self.settings);
+        match self.cluster.would_take(&settings.namespace, &one_shot.pod(settings)).await {
+            // Who may make Jobs need not be allowed to make pods.
+            Ok(()) => {}
+            Err(refusal) if refusal.is_rbac() => {}
+            Err(refusal) => return Err(refusal.into()),
+        }
+        let (keep, namespace) = (self.words.one_shot.keep, &settings.namespace);
+        let host = self.display.of_node(&group.node, &one_shot.name, namespace);
+        let handed_over = one_shot::run(self.cluster, settings, &one_shot, keep, &host).await?;
+        if keep {
+            self.display.note(&format!("the Job {} in the namespace {namespace} is kept", one_shot.name));
+        }
+        read(&handed_over, &group.node, &self.with_restarts(group).await)
+    }
+
+    /// The same pods with the containers that they have by now: of one that was restarted the new ids are to be known as well. One
+    /// question for all pods of a node, which may be a thousand.
+    async fn with_restarts(&self, group: &NodePods) -> Vec<Target> {
+        let found = match (&self.words.selector, &*group.pods) {
+            (Some(selector), [first, ..]) => {
+                self.cluster.pods_on(&first.namespace, selector, &group.node).await.unwrap_or_default()
+            }
+            (None, [named]) if !named.name.is_empty() => {
+                self.cluster.pod(&named.namespace, &named.name).await.ok().flatten().into_iter().collect()
+            }
+            _ => Vec::new(),
+        };
+        target::with_restarts(&group.pods, &found)
+    }
+
+    /// `None` where no agent with a page runs.
+    async fn reach_agent(&self, group: &NodePods) -> anyhow::Result<Option<Reached>> {
+        let agents = self.cluster.agents(&self.words.cluster.agent_namespace, &group.node).await?;
+        let Some(resident) = resident(&agents) else { return Ok(None) };
+        let bridge = Bridge::to(self.cluster, &resident).await?;
+        let agent = Agent::new(&format!("http://{}", bridge.address), self.token.clone())?;
+        let status = agent.status().await?;
+        Ok(Some(Reached { _bridge: bridge, agent, status }))
+    }
+
+    async fn ask_agent(&self, reached: Reached, group: &NodePods) -> anyhow::Result<Results> {
+        let Reached { _bridge, agent, status } = reached;
+        let (words, display) = (self.words, &self.display);
+        let say = |text: String| display.say(&group.node, text);
+        let (node, range) = agent.range(status, words.duration, true, || display.is_stopped(), &say).await?;
+        let mut results = Results::default();
+        for pod in &group.pods {
+            let asked =
+                Asked { name: &pod.name, namespace: Some(&pod.namespace), containers: &words.container, node: &node };
+            match agent.take(&asked, range).await {
+                Ok(Taken { profile, title, seconds }) => {
+                    let count = thousands(u64::try_from(samples(&profile)).unwrap_or(0));
+                    results.lines.push(format!("{seconds:.1} s of the history of {title}: {count} samples"));
+                    results.profiles.push(profile);
+                }
+                // One that had nothing to do is no reason to ask all others again.
+                Err(error) if error.is::<NoSamples>() => results.lines.push(error.to_string()),
+                Err(error) => results.failed.push(error),
+            }
+        }
+        // Each says what was due on the whole node: as several nodes' they would be added up.
+        if !results.profiles.is_empty() {
+            results.profiles = vec![join_parts(&results.profiles)?];
+        }
+        Ok(results)
+    }
 }
 
 fn read(handed_over: &HandedOver, node: &str, pods: &[Target]) -> anyhow::Result<Results> {
@@ -256,37 +330,6 @@ fn read(handed_over: &HandedOver, node: &str, pods: &[Target]) -> anyhow::Result
         handed_over.notes.iter().filter(is_news).map(|text| format!("{node}: {}", named(text))).collect();
     lines.push(format!("{node}: {}", handed_over.summary));
     Ok(Results { profiles: vec![profile], lines, failed: Vec::new() })
-}
-
-/// `None` where no agent with a page runs.
-async fn from_agent(
-    words: &Kubectl,
-    cluster: &Cluster,
-    group: &NodePods,
-    display: &Display,
-) -> anyhow::Result<Option<Results>> {
-    let Some(resident) = resident(&cluster.agents(&group.node).await?) else { return Ok(None) };
-    let bridge = Bridge::to(cluster, &resident).await?;
-    let token = words.cluster.page_token_file.as_deref().map(Token::read).transpose()?;
-    let agent = Agent::new(&format!("http://{}", bridge.address), token)?;
-    let say = |text: String| display.say(&group.node, text);
-    let (node, range) = agent.range(words.duration, true, || display.is_stopped(), &say).await?;
-    let mut results = Results::default();
-    for pod in &group.pods {
-        let asked =
-            Asked { name: &pod.name, namespace: Some(&pod.namespace), containers: &words.container, node: &node };
-        match agent.take(&asked, range).await {
-            Ok(Taken { profile, title, seconds }) => {
-                let count = thousands(u64::try_from(samples(&profile)).unwrap_or(0));
-                results.lines.push(format!("{seconds:.1} s of the history of {title}: {count} samples"));
-                results.profiles.push(profile);
-            }
-            // One that had nothing to do is no reason to ask all others again.
-            Err(error) if error.is::<NoSamples>() => results.lines.push(error.to_string()),
-            Err(error) => results.failed.push(error),
-        }
-    }
-    Ok(Some(results))
 }
 
 /// Whether everything could be written.
@@ -320,5 +363,25 @@ fn title(nodes: &[NodePods]) -> String {
         ([one], [group]) => format!("pod {} on {}", one.shown(), group.node),
         (several, [group]) => format!("{} pods on {}", several.len(), group.node),
         (several, _) => format!("{} pods on {} nodes", several.len(), nodes.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_that_had_nothing_to_do_are_a_result_and_their_lines_come_before_an_error() {
+        let idle = ["no samples of shop/web-1".to_owned(), "no samples of shop/web-2".to_owned()];
+        let (text, ends) = without_profile(&idle, None);
+        assert_eq!(
+            text,
+            "no samples of shop/web-1\nno samples of shop/web-2\nno file is written: there are no samples\n"
+        );
+        ends.unwrap();
+        let (text, ends) = without_profile(&idle[..1], Some(anyhow::anyhow!("the agent has gone")));
+        assert_eq!((&*text, &*ends.unwrap_err().to_string()), ("no samples of shop/web-1\n", "the agent has gone"));
+        let (text, ends) = without_profile(&[], None);
+        assert_eq!((&*text, &*ends.unwrap_err().to_string()), ("", "nothing of these pods was sampled"));
     }
 }

@@ -8,6 +8,9 @@ use clap::{Args, Parser};
 use super::args::parse_duration;
 use crate::kubectl::manifest::{DEFAULT_IMAGE, Toleration};
 
+/// That of the manifests in `deploy/`.
+const AGENT_NAMESPACE: &str = "everflame";
+
 /// Profile pods of a Kubernetes cluster from anywhere: by the agent on their nodes, or by a pod that is started for it and goes away
 /// again.
 #[derive(Debug, Parser)]
@@ -72,6 +75,9 @@ pub struct ClusterWords {
     /// Which of its contexts.
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+    /// Where the agents on the nodes are: pods of other namespaces are not asked, nor given the token.
+    #[arg(long, value_name = "NAME", default_value = AGENT_NAMESPACE, env = "EVERFLAME_AGENT_NAMESPACE")]
+    pub agent_namespace: String,
     /// File with the token that a resident agent's page asks for.
     #[arg(long, value_name = "FILE", env = "EVERFLAME_PAGE_TOKEN_FILE")]
     pub page_token_file: Option<PathBuf>,

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::progress::Progress;
+use super::say::say;
 use super::stop::Stop;
 use crate::kubectl::NodePods;
 use crate::kubectl::manifest::KEPT_AFTER_END;
@@ -48,10 +49,9 @@ impl Display {
 
     /// A line that stays.
     pub(super) fn note(&self, text: &str) {
-        let line = format!("everflame: {text}");
         match &self.progress {
-            Some(progress) => progress.above(&line),
-            None => eprintln!("{line}"),
+            Some(progress) => progress.above(&format!("everflame: {text}")),
+            None => say(text),
         }
     }
 
@@ -73,7 +73,7 @@ impl Display {
         match &self.progress {
             Some(progress) => progress.say(line),
             None if before.is_none_or(|before| before.step != state.step) => {
-                eprintln!("everflame: {node}: {}", state.step);
+                say(format_args!("{node}: {}", state.step));
             }
             None => {}
         }
@@ -114,8 +114,8 @@ impl Host for NodeDisplay<'_> {
         if news == News::Ending {
             let minutes = KEPT_AFTER_END.as_secs() / 60;
             self.display.note(&format!(
-                "ending early: the Job {} is deleted, and what it has sampled is fetched; Ctrl-C again leaves at once (a Job that is \
-                left ends at its deadline and is removed {minutes} minutes later)",
+                "ending early: the Job {} is being deleted, and what it has sampled is fetched; Ctrl-C again leaves at once (a Job \
+                that is left ends when its recording is over, at the latest at its deadline, and is removed {minutes} minutes later)",
                 self.job
             ));
         }
@@ -137,6 +137,7 @@ fn state(news: News) -> State {
         News::Fetching(parts) => {
             State { step: "fetching the profile".to_owned(), text: format!("fetching the profile · {parts} parts") }
         }
+        News::Away(why) => step(&format!("{why}; trying again")),
         News::Ending => step("ending early"),
     }
 }
@@ -157,6 +158,7 @@ mod tests {
             (sampling(12), "sampling 30 s", "sampling 12 s of 30 s · 1 204 samples"),
             (sampling(30), "naming functions", ""),
             (News::Fetching(7), "fetching the profile", "fetching the profile · 7 parts"),
+            (News::Away("the API server is away".into()), "the API server is away; trying again", ""),
             (News::Ending, "ending early", ""),
         ] {
             assert_eq!(state(news), State { step: step.into(), text: text.into() });

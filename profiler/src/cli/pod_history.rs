@@ -16,9 +16,11 @@ use super::pod_args::Pod;
 use super::progress::Progress;
 use super::recording::{self, DEFAULT_DURATION};
 use super::stop::Stop;
+use crate::kubectl::outage::Outage;
+use crate::kubectl::parcel::shown;
 use crate::output;
 use crate::pod::{Refusal, Wanted, Who};
-use crate::profile::pprof::{MAX_COMPRESSED_BYTES, decode, join};
+use crate::profile::pprof::{MAX_COMPRESSED_BYTES, decode, join_parts};
 use crate::report::thousands;
 use crate::serve::Token;
 
@@ -26,11 +28,14 @@ use crate::serve::Token;
 const PATIENCE: Duration = Duration::from_secs(40);
 /// How much later than its samples a history may be: an interval is ten seconds, and names may take two minutes.
 const LATENESS: Duration = Duration::from_secs(120);
+/// How long an agent may not answer while its history is waited for: what it samples meanwhile is kept, and it may be restarted.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(120);
 /// Between two looks at how far the history is.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How far an agent is.
 #[derive(Debug, Deserialize)]
-struct Status {
+pub(super) struct Status {
     node: String,
     now: u64,
     history: Option<Extent>,
@@ -94,7 +99,8 @@ pub(super) fn run(words: &Pod, url: &str, wanted: &Wanted) -> anyhow::Result<Exi
         }
     };
     let taken = tokio.block_on(async {
-        let (node, range) = agent.range(duration, words.next, || stop.wanted(), &say).await?;
+        let status = agent.status().await?;
+        let (node, range) = agent.range(status, duration, words.next, || stop.wanted(), &say).await?;
         let asked = Asked { name, namespace: namespace.as_deref(), containers: &wanted.containers, node: &node };
         agent.take(&asked, range).await
     });
@@ -157,20 +163,20 @@ impl Agent {
             label(&mut part, &found.labels(container));
             parts.push(part);
         }
-        let profile = join(&parts)?;
-        let title = format!("pod {}/{} on {}", found.namespace, found.name, found.node);
+        let profile = join_parts(&parts)?;
+        let title = shown(&format!("pod {}/{} on {}", found.namespace, found.name, found.node));
         Ok(Taken { profile, title, seconds: (range.to - range.from) as f64 / 1000.0 })
     }
 
     /// Which node it is on, and which time to ask for: the coming time has passed then, or the user wants an end.
     pub(super) async fn range(
         &self,
+        status: Status,
         duration: Duration,
         next: bool,
         is_stopped: impl Fn() -> bool,
         say: &dyn Fn(String),
     ) -> anyhow::Result<(String, Extent)> {
-        let status = self.status().await?;
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         if !next {
             let Some(history) = status.history else {
@@ -188,7 +194,8 @@ impl Agent {
         Ok((status.node, Extent { from, to }))
     }
 
-    /// Waits until the history has come to its end; Ctrl-C ends it where it is.
+    /// Waits until the history has come to its end; Ctrl-C ends it where it is. An agent that does not answer for a moment samples on:
+    /// the hour that was waited for is there when it does.
     async fn await_history(
         &self,
         from: u64,
@@ -198,8 +205,17 @@ impl Agent {
     ) -> anyhow::Result<u64> {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let (began, wanted) = (Instant::now(), from.saturating_add(millis));
+        let (mut has, mut outage) = (from, Outage::default());
         let to = loop {
-            let has = self.status().await?.history.map_or(from, |history| history.to.max(from));
+            let mut pause = LOOK;
+            match self.status().await {
+                Ok(status) => {
+                    outage.over();
+                    has = status.history.map_or(has, |history| history.to.max(has));
+                }
+                Err(error) if outage.lasts(Instant::now()) >= LONGEST_OUTAGE => return Err(error),
+                Err(_) => pause = outage.failed(Instant::now()).max(LOOK),
+            }
             if has >= wanted {
                 break wanted;
             }
@@ -211,15 +227,22 @@ impl Agent {
                 "the agent's history ends {} s before what was asked for: it is late, or has stopped sampling",
                 (wanted - has).div_ceil(1000)
             );
-            say(format!("{:.1} s · the history has {:.1} s", began.elapsed().as_secs_f64(), (has - from) as f64 / 1e3));
-            tokio::time::sleep(LOOK).await;
+            let away = if outage.is_now() { " · the agent does not answer" } else { "" };
+            let (passed, has_seconds) = (began.elapsed().as_secs_f64(), (has - from) as f64 / 1e3);
+            say(format!("{passed:.1} s · the history has {has_seconds:.1} s{away}"));
+            let until = Instant::now() + pause;
+            while Instant::now() < until && !is_stopped() {
+                tokio::time::sleep(LOOK).await;
+            }
         };
         anyhow::ensure!(to > from, "nothing is in the history yet of the time since the start");
         Ok(to)
     }
 
-    async fn status(&self) -> anyhow::Result<Status> {
-        self.json(self.url("status", None, &[], &[])).await
+    /// How far it is; the name of its node is fit for a terminal.
+    pub(super) async fn status(&self) -> anyhow::Result<Status> {
+        let status: Status = self.json(self.url("status", None, &[], &[])).await?;
+        Ok(Status { node: shown(&status.node), ..status })
     }
 
     /// A label's values, those that have samples; empty for samples without it.
@@ -287,7 +310,7 @@ impl Agent {
             self.base
         );
         match serde_json::from_slice::<Failure>(&bytes) {
-            Ok(failure) => anyhow::bail!("the agent at {} answers: {}", self.base, failure.error),
+            Ok(failure) => anyhow::bail!("the agent at {} answers: {}", self.base, shown(&failure.error)),
             Err(_) => {
                 anyhow::bail!("{} answers with status {status}: it is not the page of an everflame agent", self.base)
             }
@@ -331,7 +354,8 @@ impl Asked<'_> {
         found.containers = self.containers.iter().filter(|name| has.contains(name)).cloned().collect();
         if found.containers.is_empty() {
             has.retain(|name| !name.is_empty());
-            let pod = format!("pod {}/{}", found.namespace, found.name);
+            has.iter_mut().for_each(|name| *name = shown(name));
+            let pod = shown(&format!("pod {}/{}", found.namespace, found.name));
             return Err(Refusal::NoContainer { pod, wanted: self.containers.to_vec(), has }.into());
         }
         Ok(found)
@@ -355,7 +379,7 @@ impl Asked<'_> {
             .into()),
             several => Err(Refusal::Ambiguous {
                 name: self.name.to_owned(),
-                pods: several.iter().map(|namespace| pod(namespace)).collect(),
+                pods: several.iter().map(|namespace| shown(&pod(namespace))).collect(),
             }
             .into()),
         }

@@ -36,10 +36,16 @@ fn page() -> Router {
         .route("/at/api/v1/download", get(download))
 }
 
-async fn agent(token: bool) -> Agent {
+/// Where it is.
+async fn served(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/at/", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, page()).await });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+async fn agent(token: bool) -> Agent {
+    let url = served(page()).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "sesame-sesame-sesame\n").unwrap();
     Agent::new(&url, token.then(|| Token::read(file.path()).unwrap())).unwrap()
@@ -76,14 +82,66 @@ async fn a_pod_is_found_in_the_namespace_that_has_it() {
 #[tokio::test]
 async fn what_an_agent_refuses_is_said_in_its_words() {
     let (known, unknown) = (agent(true).await, agent(false).await);
-    let (node, range) = known.range(Duration::from_secs(10), false, || false, &|_| ()).await.unwrap();
+    let status = known.status().await.unwrap();
+    let (node, range) = known.range(status, Duration::from_secs(10), false, || false, &|_| ()).await.unwrap();
     assert_eq!((node.as_str(), range), ("n1", Extent { from: 21_000, to: 31_000 }));
-    let error = unknown.range(Duration::from_secs(10), false, || false, &|_| ()).await.unwrap_err().to_string();
+    let error = unknown.status().await.unwrap_err().to_string();
     assert!(error.ends_with("asks for a token: give --page-token-file"), "{error}");
     let error = known.get("download", RANGE, &[("form", "pb.gz")], &[]).await.unwrap_err().to_string();
     assert!(error.ends_with("answers: there are no samples"), "{error}");
     let error = known.get("elsewhere", RANGE, &[], &[]).await.unwrap_err().to_string();
     assert!(error.contains("404") && error.contains("not the page of an everflame agent"), "{error}");
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_answer_for_a_moment_costs_nothing_of_the_time_that_was_waited_for() {
+    // Of three looks the second fails; the first is the one by which the waiting begins.
+    let looks = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let status = move || {
+        let look = looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move {
+            match look {
+                0 => (StatusCode::OK, r#"{"node":"n1","now":1000,"history":{"from":0,"to":500}}"#),
+                1 => (StatusCode::BAD_GATEWAY, "the connection is broken"),
+                _ => (StatusCode::OK, r#"{"node":"n1","now":40000,"history":{"from":0,"to":31000}}"#),
+            }
+        }
+    };
+    let agent = Agent::new(&served(Router::new().route("/at/api/v1/status", get(status))).await, None).unwrap();
+    let first = agent.status().await.unwrap();
+    let (node, range) = agent.range(first, Duration::from_secs(30), true, || false, &|_| ()).await.unwrap();
+    assert_eq!((&*node, range), ("n1", RANGE));
+}
+
+#[tokio::test]
+async fn nothing_that_a_page_says_reaches_a_terminal_raw() {
+    let hostile = "\\u001b[2J\\u202e";
+    let status = format!(r#"{{"node":"n{hostile}1","now":40000,"history":null}}"#);
+    let values = format!(r#"{{"values":[{{"value":"a{hostile}"}},{{"value":"b{hostile}"}}]}}"#);
+    let failure = format!(r#"{{"error":"broken{hostile}"}}"#);
+    let says = |code: StatusCode, text: String| get(move || std::future::ready((code, text.clone())));
+    let router = Router::new()
+        .route("/at/api/v1/status", says(StatusCode::OK, status))
+        .route("/at/api/v1/values", says(StatusCode::OK, values))
+        .route("/at/api/v1/download", says(StatusCode::NOT_FOUND, failure));
+    let agent = Agent::new(&served(router).await, None).unwrap();
+    let status = agent.status().await.unwrap();
+    let node = status.node.clone();
+    let no_history = agent.range(status, Duration::from_secs(1), false, || false, &|_| ()).await.unwrap_err();
+    let failed = agent.get("download", RANGE, &[], &[]).await.unwrap_err();
+    let containers = ["c".to_owned()];
+    let asked = |namespace, containers| Asked { name: "web-1", namespace, containers, node: &node };
+    let ambiguous = asked(None, &[]).find(&agent, RANGE).await.err().unwrap();
+    let raw = "a\u{1b}[2J\u{202e}";
+    let no_container = asked(Some(raw), &containers).find(&agent, RANGE).await.err().unwrap();
+    for (error, expected) in [
+        (no_history, "n [2J?1"),
+        (failed, "broken [2J?"),
+        (ambiguous, "a [2J?/web-1, b [2J?/web-1"),
+        (no_container, "a [2J?/web-1 that runs is called c; it has a [2J?, b [2J?"),
+    ] {
+        assert!(error.to_string().contains(expected), "{error:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The API server, asked as the user of a kubeconfig. Each answer that is an error becomes a [`Refusal`].
 
+use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,8 +48,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// As kubectl does it: the file that is named, or that `KUBECONFIG` names, or `~/.kube/config`; without any of them in a pod its
-    /// service account.
+    /// As kubectl does it: the file that is named, or that `KUBECONFIG` names, or `~/.kube/config`; where none of them exists, in a pod
+    /// its service account.
     ///
     /// # Errors
     /// [`ClusterError`].
@@ -62,11 +64,14 @@ impl Cluster {
         };
         let mut config = match config {
             Ok(config) => config,
-            Err(error) if file.is_none() && context.is_none() => match Config::incluster() {
-                Ok(config) => config,
-                Err(_) => return Err(ClusterError::Kubeconfig(error)),
-            },
-            Err(error) => return Err(ClusterError::Kubeconfig(error)),
+            Err(error) => {
+                let named = std::env::var_os("KUBECONFIG");
+                let may_be_in_a_pod = file.is_none() && context.is_none() && is_absent(&error, named.as_deref());
+                match may_be_in_a_pod.then(Config::incluster) {
+                    Some(Ok(config)) => config,
+                    Some(Err(_)) | None => return Err(ClusterError::Kubeconfig(error)),
+                }
+            }
         };
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         let namespace = config.default_namespace.clone();
@@ -97,24 +102,31 @@ impl Cluster {
     /// # Errors
     /// [`Refusal`], also if there are more than are looked at.
     pub async fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, Refusal> {
-        let params = ListParams::default().labels(selector).limit(MAX_PODS);
-        let found: ListOf<Pod> =
-            self.ask(pods(namespace).list(&params), &format!("list pods in {namespace}"), namespace).await?;
-        if found.metadata.more.is_empty() { Ok(found.items) } else { Err(Refusal::TooManyPods(MAX_PODS as usize)) }
+        self.list(namespace, ListParams::default().labels(selector)).await
     }
 
-    /// The agent's pods on a node, in all namespaces.
+    /// Those of them that are on a node.
+    ///
+    /// # Errors
+    /// [`Refusal`], also if there are more than are looked at.
+    pub async fn pods_on(&self, namespace: &str, selector: &str, node: &str) -> Result<Vec<Pod>, Refusal> {
+        let params = ListParams::default().labels(selector).fields(&format!("spec.nodeName={node}"));
+        self.list(namespace, params).await
+    }
+
+    /// The agent's pods on a node. Only those of its own namespace: whoever may make pods elsewhere could make one that looks like it,
+    /// and would be given the page's token.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn agents(&self, node: &str) -> Result<Vec<Pod>, Refusal> {
-        let params = ListParams::default()
-            .labels("app.kubernetes.io/name=everflame")
-            .fields(&format!("spec.nodeName={node}"))
-            .limit(MAX_EVENTS);
-        let all = Ask::new("/api/v1/pods");
-        let found: ListOf<Pod> = self.ask(all.list(&params), "list the agent's pods", "").await?;
-        Ok(found.items)
+    pub async fn agents(&self, namespace: &str, node: &str) -> Result<Vec<Pod>, Refusal> {
+        self.pods_on(namespace, "app.kubernetes.io/name=everflame", node).await
+    }
+
+    async fn list(&self, namespace: &str, params: ListParams) -> Result<Vec<Pod>, Refusal> {
+        let request = pods(namespace).list(&params.limit(MAX_PODS));
+        let found: ListOf<Pod> = self.ask(request, &format!("list pods in {namespace}"), namespace).await?;
+        if found.metadata.more.is_empty() { Ok(found.items) } else { Err(Refusal::TooManyPods(MAX_PODS as usize)) }
     }
 
     /// A node, if there is one of that name.
@@ -235,6 +247,17 @@ impl Cluster {
     }
 }
 
+/// Whether there is no kubeconfig at all. One that is there and wrong was meant: what it should have said is not to be done by somebody
+/// else's rights, on another cluster.
+fn is_absent(error: &KubeconfigError, named: Option<&OsStr>) -> bool {
+    let is_missing = match error {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(why, _) => why.kind() == ErrorKind::NotFound,
+        _ => false,
+    };
+    is_missing && !named.is_some_and(|paths| std::env::split_paths(paths).any(|path| path.exists()))
+}
+
 fn late(doing: &str) -> Refusal {
     Refusal::Server { doing: doing.to_owned(), why: format!("no answer in {} s", PATIENCE.as_secs()) }
 }
@@ -246,3 +269,7 @@ fn pods(namespace: &str) -> Ask {
 fn jobs(namespace: &str) -> Ask {
     Ask::new(format!("/apis/batch/v1/namespaces/{namespace}/jobs"))
 }
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -21,8 +21,9 @@ const PULL_ALLOWANCE: Duration = Duration::from_secs(600);
 const MARGIN: Duration = Duration::from_secs(300);
 /// How long a Job that has ended stays, for those who want its log, if nobody deletes it.
 pub const KEPT_AFTER_END: Duration = Duration::from_secs(600);
-/// How long a pod that is deleted has for naming and handing over what it has sampled.
-pub const GRACE: Duration = Duration::from_secs(60);
+/// How long a pod that is deleted has for naming and handing over what it has sampled: naming alone may wait two minutes for a file
+/// (`naming::unhurried`), and kubelet kills what is not through.
+pub const GRACE: Duration = Duration::from_secs(180);
 
 /// A toleration as `--toleration` writes it: `KEY=VALUE:EFFECT`, `KEY:EFFECT` or `KEY`.
 #[derive(Clone, Debug, PartialEq, Eq)]

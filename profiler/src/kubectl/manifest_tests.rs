@@ -25,6 +25,12 @@ fn one_shot() -> OneShot {
 }
 
 #[test]
+fn a_pod_that_is_deleted_has_the_time_that_naming_may_take() {
+    let naming = crate::naming::unhurried();
+    assert!(GRACE >= naming.wait + Duration::from_secs(30), "{naming:?}");
+}
+
+#[test]
 fn the_job_is_this() {
     let expected = r#"apiVersion: batch/v1
 kind: Job
@@ -81,7 +87,7 @@ spec:
       hostPID: true
       nodeName: n1
       restartPolicy: Never
-      terminationGracePeriodSeconds: 60
+      terminationGracePeriodSeconds: 180
       tolerations:
         - operator: Exists
       volumes:

@@ -1,7 +1,8 @@
 //! `everflame kubectl`: pods of a cluster, profiled from wherever the API server can be reached.
 //!
-//! Which pods and nodes are meant ([`target`]), what is started for them ([`manifest`]), how far that is ([`stage`]), how its result
-//! comes back ([`parcel`]), whose samples are ([`owners`]) and what stopped it ([`refusal`]) is decided free of I/O. [`cluster`] asks
+//! Which pods and nodes are meant ([`target`]), what is started for them ([`manifest`]), how far that is ([`stage`], [`start`]), how
+//! its result comes back ([`parcel`]), how long a server may be away ([`outage`]), whose samples are ([`owners`]) and what stopped it
+//! ([`refusal`]) is decided free of I/O. [`cluster`] asks
 //! the API server, [`one_shot`] sees a Job through, [`resident`] finds an agent that is there already and bridges to its page.
 //!
 //! Constraint: whatever is started goes away by itself, also when nobody is left who would delete it.
@@ -10,11 +11,13 @@ pub mod cluster;
 pub mod manifest;
 pub mod objects;
 pub mod one_shot;
+pub mod outage;
 pub mod owners;
 pub mod parcel;
 pub mod refusal;
 pub mod resident;
 pub mod stage;
+pub mod start;
 pub mod target;
 pub mod yaml;
 

@@ -1,27 +1,28 @@
 //! One Job from its making to its end: waits for its pod, follows its log, takes the profile out of it, deletes it.
 //!
-//! A connection that breaks costs nothing: the log stays as long as the pod, and is read again from its beginning.
+//! A connection that breaks costs nothing: the log stays as long as the pod, and is read again from its beginning. A server that is
+//! away is waited for until the Job's deadline, since the pod samples without it.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::io::AsyncReadExt as _;
 use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::cluster::Cluster;
 use super::manifest::{GRACE, OneShot, Settings};
 use super::objects::Pod;
+use super::outage::Outage;
 use super::parcel::{Incomplete, Line, Lines, Parcel, shown};
 use super::refusal::Refusal;
 use super::stage::{Stage, last_word, stage, verdict};
+use super::start::{Next, Start};
 
-/// Between two looks at the pod, and at whether the user wants an end.
+/// Between two looks at whether the user wants an end, and at the pod where something is about to happen.
 const LOOK: Duration = Duration::from_millis(300);
-/// How long a Job may be without a pod.
-const NO_POD: Duration = Duration::from_secs(20);
-/// How long kubelet may say nothing about a pod that is its.
-const NOT_TAKEN: Duration = Duration::from_secs(60);
+/// Between two looks at a pod that takes long to start: those of 64 nodes are 21 questions a second then.
+const LONGEST_LOOK: Duration = Duration::from_secs(3);
 /// Between two looks at events, which tell what the status does not.
 const BETWEEN_EVENTS: Duration = Duration::from_secs(5);
 /// A log without a line for so long is read anew: its connection may be dead. Lines come each second, but not while names are made.
@@ -30,8 +31,12 @@ const SILENCE: Duration = Duration::from_secs(60);
 const READS: u32 = 3;
 /// Most notes of a profiler that are kept.
 const MAX_NOTES: usize = 16;
-/// Answers of a server that is away for a moment, one after the other.
-const MAX_FAILURES: u32 = 20;
+/// How long the log of a pod that has ended may be refused by a server that answers everything else: kubelet may be away.
+const UNREADABLE: Duration = Duration::from_secs(60);
+/// How long the deletion at the end is tried; the Job goes away by itself.
+const LAST_TRIES: Duration = Duration::from_secs(30);
+/// How long a pod may be there after its deletion: its grace, and a kubelet that is late.
+const AFTER_DELETION: Duration = GRACE.saturating_add(Duration::from_secs(60));
 /// The longest read of a log that is not followed.
 const LONGEST_READ: Duration = Duration::from_secs(300);
 
@@ -51,6 +56,8 @@ pub enum News {
     },
     /// The profile comes: parts that are there.
     Fetching(usize),
+    /// The server does not answer as it should, in these words; it is asked again.
+    Away(String),
     /// The user has ended it; the rest of the way is short.
     Ending,
 }
@@ -91,7 +98,11 @@ pub async fn run(
         one_shot,
         keep,
         host,
+        deadline: Instant::now(),
         is_ending: false,
+        is_deleted: false,
+        deletion: Outage::default(),
+        next_deletion: Instant::now(),
         parcel: Parcel::default(),
         summary: String::new(),
         notes: Vec::new(),
@@ -100,21 +111,35 @@ pub async fn run(
     };
     let job: Value = one_shot.job(settings);
     let deadline = job["spec"]["activeDeadlineSeconds"].as_u64().unwrap_or(0);
-    let deadline = Instant::now() + Duration::from_secs(deadline) + GRACE;
-    host.hears(News::Starting(String::new()));
-    let result = match cluster.create_job(&settings.namespace, &job).await {
-        Ok(()) => course.see_through(deadline).await,
-        Err(refusal) => Err(refusal),
-    };
-    // Also after a failed making: an answer that did not come may have been a yes.
-    if !keep
-        && !course.is_ending
-        && let Err(refusal) = cluster.delete_job(&settings.namespace, &one_shot.name).await
-        && result.is_ok()
-    {
-        course.note(&format!("the Job {} goes away by itself: {refusal}", one_shot.name));
+    course.deadline += Duration::from_secs(deadline) + GRACE;
+    if host.is_stopped() {
+        return Err(course.stopped());
     }
-    result.map(|bytes| HandedOver { bytes, summary: course.summary, notes: course.notes })
+    host.hears(News::Starting(String::new()));
+    let (result, kept) = match cluster.create_job(&settings.namespace, &job).await {
+        Ok(()) => (course.see_through().await, "is kept"),
+        // An answer that did not come may have been a yes.
+        Err(refusal) if refusal.may_pass() => (Err(refusal), "is kept, if it was made"),
+        Err(refusal) => return Err(refusal),
+    };
+    let what_of_the_job = if keep {
+        Some(kept.to_owned())
+    } else {
+        let refusal = course.delete().await;
+        refusal.map(|refusal| format!("could not be deleted ({refusal}) and goes away by itself"))
+    };
+    match (result, what_of_the_job) {
+        (Ok(bytes), what) => {
+            if let Some(what) = what.filter(|_| !keep) {
+                course.notes.push(format!("the Job {} {what}", course.job()));
+            }
+            Ok(HandedOver { bytes, summary: course.summary, notes: course.notes })
+        }
+        (Err(refusal), Some(what)) if !matches!(refusal, Refusal::Left { .. }) => {
+            Err(Refusal::JobStays { refusal: Box::new(refusal), job: course.job(), what })
+        }
+        (Err(refusal), _) => Err(refusal),
+    }
 }
 
 struct Course<'run> {
@@ -123,8 +148,15 @@ struct Course<'run> {
     one_shot: &'run OneShot,
     keep: bool,
     host: &'run dyn Host,
-    /// The user wanted an end, and the Job is deleted: its pod hands over what it has.
+    /// Nothing is waited for any longer than that.
+    deadline: Instant,
+    /// The user wants an end.
     is_ending: bool,
+    /// The server has said so: the pod hands over what it has.
+    is_deleted: bool,
+    /// Of a server that does not delete the Job.
+    deletion: Outage,
+    next_deletion: Instant,
     parcel: Parcel,
     summary: String,
     notes: Vec<String>,
@@ -132,21 +164,13 @@ struct Course<'run> {
     is_other_version: bool,
 }
 
-/// How the following of a log ended.
-enum Followed {
-    /// The log ended, or its connection did.
-    Ended,
-    /// It could not be followed.
-    Refused(Refusal),
-}
-
 impl Course<'_> {
-    async fn see_through(&mut self, deadline: Instant) -> Result<Vec<u8>, Refusal> {
+    async fn see_through(&mut self) -> Result<Vec<u8>, Refusal> {
         let mut pod = self.started().await?;
-        let (mut reads, mut failures) = (0, 0);
-        while Instant::now() < deadline {
-            let follows = reads == 0;
-            let followed = self.follow(&pod.metadata.name, follows).await;
+        let (mut reads, mut outage, mut failure) = (0, Outage::default(), None);
+        while Instant::now() < self.deadline {
+            // The log of what has ended is read without following: there is nothing to wait for.
+            failure = self.read(&pod.metadata.name, reads == 0).await.err();
             if self.is_other_version {
                 let why = format!(
                     "the image {} is of another version than this program: give its own with --image",
@@ -161,39 +185,41 @@ impl Course<'_> {
             if incomplete == Incomplete::Checksum {
                 self.parcel.clear();
             }
-            if self.is_ending && follows {
-                // The pod is on its way out, and its log with it: one more read is all there is.
-                reads = READS - 1;
-            }
-            if let Followed::Refused(refusal) = followed {
-                failures += 1;
-                if failures >= MAX_FAILURES || refusal.is_rbac() || matches!(refusal, Refusal::Left { .. }) {
-                    return Err(refusal);
-                }
-            } else {
-                failures = 0;
-            }
+            failure = failure.map(Refusal::passing).transpose()?;
             match self.cluster.pod_of_job(self.namespace, &self.one_shot.name).await {
                 Ok(Some(found)) => pod = found,
-                Ok(None) if self.is_ending => return Err(self.stopped()),
+                Ok(None) if self.is_deleted => return Err(self.stopped()),
                 Ok(None) => return Err(Refusal::Deleted { node: self.one_shot.node.clone() }),
                 Err(refusal) => {
-                    failures += 1;
-                    if failures >= MAX_FAILURES {
-                        return Err(refusal);
-                    }
+                    let refusal = refusal.passing()?;
+                    self.bear(&mut outage, &refusal).await?;
+                    failure = Some(refusal);
+                    continue;
                 }
             }
-            if let Stage::Ended(code) = stage(&pod)? {
+            let ended = match stage(&pod)? {
+                Stage::Ended(code) => Some(code),
+                _ => None,
+            };
+            if let Some(refusal) = &failure {
+                if ended.is_none() || outage.lasts(Instant::now()) < UNREADABLE {
+                    self.bear(&mut outage, refusal).await?;
+                    continue;
+                }
+            } else {
+                outage.over();
+            }
+            if let Some(code) = ended {
                 reads += 1;
                 if reads > READS || (code != 0 && reads > 1 && incomplete == Incomplete::Nothing) {
-                    return Err(self.why_nothing(&pod, code, &incomplete));
+                    let unreadable = failure.filter(|_| code == 0);
+                    return Err(unreadable.unwrap_or_else(|| self.why_nothing(&pod, code, &incomplete)));
                 }
             }
             self.look_for_the_end().await?;
-            sleep(LOOK).await;
+            self.pause(LOOK).await;
         }
-        Err(verdict(&pod, Some("the profiler was not through at its Job's deadline")))
+        Err(failure.unwrap_or_else(|| verdict(&pod, Some("the profiler was not through at its Job's deadline"))))
     }
 
     fn why_nothing(&self, pod: &Pod, code: i32, incomplete: &Incomplete) -> Refusal {
@@ -205,65 +231,66 @@ impl Course<'_> {
 
     /// Waits until the profiler runs, or ran.
     async fn started(&mut self) -> Result<Pod, Refusal> {
-        let (began, mut next_events, mut warning) = (Instant::now(), Instant::now() + BETWEEN_EVENTS, String::new());
-        let mut failures = 0;
-        loop {
+        let (mut began, mut next_events, mut warning) =
+            (Instant::now(), Instant::now() + BETWEEN_EVENTS, String::new());
+        let (mut start, mut outage, mut pause) = (Start::default(), Outage::default(), LOOK);
+        while Instant::now() < self.deadline {
             let found = match self.cluster.pod_of_job(self.namespace, &self.one_shot.name).await {
-                Ok(found) => {
-                    failures = 0;
-                    found
-                }
+                Ok(found) => found,
                 Err(refusal) => {
-                    failures += 1;
-                    if failures >= MAX_FAILURES || refusal.is_rbac() {
-                        return Err(refusal);
+                    let refusal = refusal.passing()?;
+                    self.bear(&mut outage, &refusal).await?;
+                    if self.is_deleted || Instant::now() >= self.deadline {
+                        return Err(if self.is_deleted { self.stopped() } else { refusal });
                     }
-                    None
+                    // Nobody is to blame for what could not be asked.
+                    began = Instant::now();
+                    continue;
                 }
             };
-            let waited = began.elapsed();
-            let stage = found.as_ref().map(stage).transpose()?;
+            outage.over();
             if Instant::now() >= next_events {
                 let of = found.as_ref().map_or(&self.one_shot.name, |pod| &pod.metadata.name);
                 let warnings = self.cluster.warnings(self.namespace, of).await;
                 warning = warnings.last().map(|text| shown(text)).unwrap_or_default();
                 next_events = Instant::now() + BETWEEN_EVENTS;
             }
-            let node = &self.one_shot.node;
-            match (stage, found) {
-                (Some(Stage::Running | Stage::Ended(_)), Some(pod)) => return Ok(pod),
-                (Some(Stage::Starting), _) => {
-                    let what = "starting the profiler's pod, which may pull its image";
-                    self.host.hears(News::Starting(with(what, &warning)));
-                }
-                (Some(_), _) if waited > NOT_TAKEN => {
-                    return Err(Refusal::Silent { node: node.clone(), seconds: NOT_TAKEN.as_secs() });
-                }
-                (Some(_), _) => self.host.hears(News::Starting("waiting for kubelet".to_owned())),
-                // The Job's controller says so when its pod is refused.
-                (None, _) if waited > NO_POD || !warning.is_empty() => {
-                    return Err(Refusal::NoPod {
-                        job: self.one_shot.name.clone(),
-                        seconds: waited.as_secs(),
-                        why: warning,
-                    });
-                }
-                (None, _) => self.host.hears(News::Starting("waiting for the Job's pod".to_owned())),
+            match start.look(self.one_shot, found, Instant::now() - began, &warning)? {
+                Next::Follow(pod) => return Ok(*pod),
+                Next::Wait(what) => self.host.hears(News::Starting(what)),
             }
-            if self.host.is_stopped() {
-                self.end().await?;
+            self.look_for_the_end().await?;
+            if self.is_deleted {
                 return Err(self.stopped());
             }
-            sleep(LOOK).await;
+            self.pause(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_LOOK);
+        }
+        Err(Refusal::Start {
+            node: self.one_shot.node.clone(),
+            why: "it was not started at its Job's deadline".to_owned(),
+        })
+    }
+
+    /// Waits for a server that is away, and says so.
+    async fn bear(&mut self, outage: &mut Outage, refusal: &Refusal) -> Result<(), Refusal> {
+        self.host.hears(News::Away(refusal.to_string()));
+        self.look_for_the_end().await?;
+        self.pause(outage.failed(Instant::now())).await;
+        Ok(())
+    }
+
+    /// Ends early when the user begins to want an end.
+    async fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && (self.is_ending || !self.host.is_stopped()) {
+            sleep(LOOK.min(until.saturating_duration_since(Instant::now()))).await;
         }
     }
 
     /// Reads the log from its beginning; to its end if it is followed.
-    async fn follow(&mut self, pod: &str, follow: bool) -> Followed {
-        let stream = match self.cluster.log(self.namespace, pod, follow).await {
-            Ok(stream) => stream,
-            Err(refusal) => return Followed::Refused(refusal),
-        };
+    async fn read(&mut self, pod: &str, follow: bool) -> Result<(), Refusal> {
+        let stream = self.cluster.log(self.namespace, pod, follow).await?;
         let (mut stream, mut lines, mut buffer) = (pin!(stream), Lines::default(), vec![0; 64 << 10]);
         let (began, mut heard) = (Instant::now(), Instant::now());
         loop {
@@ -276,12 +303,10 @@ impl Course<'_> {
                 Err(_) if heard.elapsed() > SILENCE || (!follow && began.elapsed() > LONGEST_READ) => break,
                 Err(_) => {}
             }
-            if let Err(refusal) = self.look_for_the_end().await {
-                return Followed::Refused(refusal);
-            }
+            self.look_for_the_end().await?;
         }
         lines.finish(|line| self.take(line));
-        Followed::Ended
+        Ok(())
     }
 
     fn take(&mut self, line: &[u8]) {
@@ -309,28 +334,55 @@ impl Course<'_> {
         }
     }
 
-    /// Ends it if the user wants that.
+    /// Ends it if the user wants that, by deleting the Job: its pod is told by SIGTERM to hand over what it has. Until the server has
+    /// said yes it samples on, and is asked again.
     async fn look_for_the_end(&mut self) -> Result<(), Refusal> {
-        if self.host.is_stopped() && !self.is_ending { self.end().await } else { Ok(()) }
-    }
-
-    /// Deleting the Job deletes its pod, which is told by SIGTERM to hand over what it has.
-    async fn end(&mut self) -> Result<(), Refusal> {
+        if self.is_deleted || !self.host.is_stopped() || Instant::now() < self.next_deletion {
+            return Ok(());
+        }
         if self.keep {
             return Err(Refusal::Left { namespace: self.namespace.to_owned(), job: self.one_shot.name.clone() });
         }
-        self.is_ending = true;
-        self.host.hears(News::Ending);
-        self.cluster.delete_job(self.namespace, &self.one_shot.name).await
+        if !self.is_ending {
+            self.is_ending = true;
+            self.host.hears(News::Ending);
+        }
+        match self.cluster.delete_job(self.namespace, &self.one_shot.name).await {
+            Ok(()) => {
+                self.is_deleted = true;
+                self.deadline = self.deadline.min(Instant::now() + AFTER_DELETION);
+            }
+            Err(refusal) => {
+                let refusal = refusal.passing()?;
+                self.next_deletion = Instant::now() + self.deletion.failed(Instant::now());
+                self.host.hears(News::Away(refusal.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the Job when all is over, if it is there; gives what stands against that.
+    async fn delete(&mut self) -> Option<Refusal> {
+        let mut outage = Outage::default();
+        while !self.is_deleted {
+            match self.cluster.delete_job(self.namespace, &self.one_shot.name).await {
+                Ok(()) => self.is_deleted = true,
+                Err(refusal) if !refusal.may_pass() || outage.lasts(Instant::now()) >= LAST_TRIES => {
+                    return Some(refusal);
+                }
+                Err(_) => sleep(outage.failed(Instant::now())).await,
+            }
+        }
+        None
+    }
+
+    fn job(&self) -> String {
+        format!("{} in the namespace {}", self.one_shot.name, self.namespace)
     }
 
     fn stopped(&self) -> Refusal {
-        Refusal::Stopped { node: self.one_shot.node.clone(), job: self.one_shot.name.clone() }
+        Refusal::Stopped { node: self.one_shot.node.clone() }
     }
-}
-
-fn with(what: &str, warning: &str) -> String {
-    if warning.is_empty() { what.to_owned() } else { format!("{what} ({warning})") }
 }
 
 #[cfg(test)]

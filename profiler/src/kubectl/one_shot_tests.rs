@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use futures_util::stream;
@@ -28,6 +29,12 @@ struct Script {
     logs: Vec<String>,
     /// What the followed log says after the Job is deleted.
     after_deletion: Option<String>,
+    /// Looks, reads and deletions that fail before one is answered.
+    failing_looks: Mutex<u32>,
+    failing_reads: Mutex<u32>,
+    failing_deletions: Mutex<u32>,
+    /// The user may not delete.
+    is_deletion_forbidden: bool,
     looks: Mutex<usize>,
     reads: Mutex<usize>,
     is_created: AtomicBool,
@@ -44,19 +51,40 @@ fn next<T: Clone>(entries: &[T], at: &Mutex<usize>) -> Option<T> {
 }
 
 type Shared = State<Arc<Script>>;
+type Failure = (StatusCode, Json<Value>);
+
+fn failure(code: StatusCode, message: &str) -> Failure {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "code": code.as_u16()});
+    (code, Json(status))
+}
+
+/// An error, if there is one left.
+fn answers(failing: &Mutex<u32>) -> Result<(), Failure> {
+    let mut left = failing.lock().unwrap();
+    let fails = *left > 0;
+    *left = left.saturating_sub(1);
+    if fails { Err(failure(StatusCode::INTERNAL_SERVER_ERROR, "etcd is away")) } else { Ok(()) }
+}
 
 async fn create(State(script): Shared, Json(job): Json<Value>) -> Json<Value> {
     script.is_created.store(true, Ordering::Relaxed);
     Json(job)
 }
 
-async fn remove(State(script): Shared) -> Json<Value> {
+async fn remove(State(script): Shared) -> Result<Json<Value>, Failure> {
+    answers(&script.failing_deletions)?;
+    if script.is_deletion_forbidden {
+        let message = r#"jobs.batch "x" is forbidden: User "dev" cannot delete resource "jobs" in API group "batch""#;
+        return Err(failure(StatusCode::FORBIDDEN, message));
+    }
     script.is_deleted.store(true, Ordering::Relaxed);
     script.deletion.notify_one();
-    Json(json!({"kind": "Status", "status": "Success"}))
+    Ok(Json(json!({"kind": "Status", "status": "Success"})))
 }
 
-async fn pods(State(script): Shared) -> Json<Value> {
+async fn pods(State(script): Shared) -> Result<Json<Value>, Failure> {
+    answers(&script.failing_looks)?;
     let pod = |state| {
         json!({
             "metadata": {"name": "x-1", "namespace": "shop"},
@@ -65,32 +93,48 @@ async fn pods(State(script): Shared) -> Json<Value> {
         })
     };
     let items: Vec<Value> = next(&script.states, &script.looks).into_iter().map(pod).collect();
-    Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
+    Ok(Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
 }
 
-async fn log(State(script): Shared, Query(words): Query<Vec<(String, String)>>) -> Body {
+async fn log(State(script): Shared, Query(words): Query<Vec<(String, String)>>) -> Result<Body, Failure> {
+    answers(&script.failing_reads)?;
     let text = next(&script.logs, &script.reads).unwrap_or_default();
     let is_followed = words.iter().any(|(key, value)| key == "follow" && value == "true");
-    let Some(rest) = script.after_deletion.clone().filter(|_| is_followed) else { return Body::from(text) };
+    let Some(rest) = script.after_deletion.clone().filter(|_| is_followed) else { return Ok(Body::from(text)) };
     let script = script.clone();
     let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
     let second = stream::once(async move {
         script.deletion.notified().await;
         Ok(Bytes::from(rest))
     });
-    Body::from_stream(futures_util::StreamExt::chain(first, second))
+    Ok(Body::from_stream(futures_util::StreamExt::chain(first, second)))
 }
 
-/// Hears everything, and wants an end once it is told of samples, if it is impatient.
-#[derive(Default)]
+/// Hears everything, and may want an end of what it hears.
 struct Listener {
-    is_impatient: bool,
+    wants_an_end: fn(&[News]) -> bool,
     heard: Mutex<Vec<News>>,
+}
+
+impl Default for Listener {
+    fn default() -> Listener {
+        Listener { wants_an_end: |_| false, heard: Mutex::default() }
+    }
+}
+
+impl Listener {
+    /// Wants an end once it is told of samples.
+    fn impatient() -> Listener {
+        Listener {
+            wants_an_end: |heard| heard.iter().any(|news| matches!(news, News::Sampling { .. })),
+            ..Listener::default()
+        }
+    }
 }
 
 impl Host for Listener {
     fn is_stopped(&self) -> bool {
-        self.is_impatient && self.heard.lock().unwrap().iter().any(|news| matches!(news, News::Sampling { .. }))
+        (self.wants_an_end)(&self.heard.lock().unwrap())
     }
 
     fn hears(&self, news: News) {
@@ -217,28 +261,105 @@ async fn what_stopped_it_is_said_and_the_job_deleted() {
     }
 }
 
+/// A log in two: up to what says that it samples, and the rest.
+fn log_in_two() -> (String, String) {
+    let log = whole_log();
+    let (progress, _) = log.match_indices('\n').nth(1).unwrap();
+    let (first, rest) = log.split_at(progress + 1);
+    assert!(first.contains("progress") && rest.starts_with("everflame/1 summary"), "{first}");
+    (first.to_owned(), rest.to_owned())
+}
+
 #[tokio::test]
 async fn whoever_wants_an_end_gets_what_was_sampled_and_leaves_no_job() {
-    let impatient = || Listener { is_impatient: true, ..Listener::default() };
-    let (first, rest) = whole_log().split_at(120).0.to_owned().rsplit_once('\n').map_or_else(
-        || (String::new(), whole_log()),
-        |(first, _)| (format!("{first}\n"), whole_log()[first.len() + 1..].to_owned()),
-    );
-    assert!(first.contains("progress"), "{first}");
+    let (first, rest) = log_in_two();
     let script = || Script {
         states: vec![running()],
         logs: vec![first.clone()],
         after_deletion: Some(rest.clone()),
         ..Script::default()
     };
-    let listener = impatient();
+    let listener = Listener::impatient();
     let (result, played) = play(script(), &listener, false).await;
     assert_eq!(result.map(|found| found.bytes), Ok(profile()));
     assert!(played.is_deleted.load(Ordering::Relaxed));
     assert!(listener.heard.lock().unwrap().contains(&News::Ending));
 
     // Whoever wants to keep the Job leaves it.
-    let (result, played) = play(script(), &impatient(), true).await;
+    let (result, played) = play(script(), &Listener::impatient(), true).await;
     assert_eq!(result, Err(Refusal::Left { namespace: "shop".into(), job: "x".into() }));
     assert!(!played.is_deleted.load(Ordering::Relaxed));
+
+    // A server that fails is asked again, while the log goes on being followed.
+    let failing = Script { failing_deletions: Mutex::new(2), ..script() };
+    let (result, played) = play(failing, &Listener::impatient(), false).await;
+    assert_eq!(result.map(|found| found.bytes), Ok(profile()));
+    assert!(played.is_deleted.load(Ordering::Relaxed));
+    assert_eq!(*played.reads.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn whoever_wants_an_end_before_there_are_samples_leaves_no_job_either() {
+    let script = |failing| Script {
+        states: vec![waiting("ContainerCreating")],
+        failing_deletions: Mutex::new(failing),
+        ..Script::default()
+    };
+    let stopped = Err(Refusal::Stopped { node: NODE.into() });
+    let while_it_starts: fn(&[News]) -> bool =
+        |heard| heard.iter().any(|news| matches!(news, News::Starting(what) if !what.is_empty()));
+    for failing in [0, 1] {
+        let listener = Listener { wants_an_end: while_it_starts, ..Listener::default() };
+        let (result, played) = play(script(failing), &listener, false).await;
+        assert_eq!(result, stopped);
+        assert!(played.is_deleted.load(Ordering::Relaxed), "{failing}");
+    }
+    let listener = Listener { wants_an_end: |_| true, ..Listener::default() };
+    let (result, played) = play(script(0), &listener, false).await;
+    assert_eq!(result, stopped);
+    assert!(!played.is_created.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_for_a_moment_costs_nothing_and_is_told_of() {
+    let script = Script {
+        states: vec![running()],
+        logs: vec![whole_log()],
+        failing_looks: Mutex::new(2),
+        failing_reads: Mutex::new(1),
+        failing_deletions: Mutex::new(1),
+        ..Script::default()
+    };
+    let listener = Listener::default();
+    let (result, played) = play(script, &listener, false).await;
+    let found = result.unwrap();
+    assert_eq!((found.bytes, found.notes.len()), (profile(), 2));
+    assert!(played.is_deleted.load(Ordering::Relaxed));
+    let heard = listener.heard.lock().unwrap();
+    let away: Vec<_> = heard.iter().filter(|news| matches!(news, News::Away(_))).collect();
+    assert_eq!(away.len(), 3, "{heard:?}");
+    assert_eq!(away[0], &News::Away("the API server, asked to list the Job's pods: etcd is away".into()));
+}
+
+#[tokio::test]
+async fn a_job_that_stays_is_named_whatever_else_happened() {
+    let undeleted = "the Job x in the namespace shop could not be deleted (you may not delete jobs.batch as dev: the role in \
+                     docs/kubectl.md gives that right) and goes away by itself";
+    let fails = || Script {
+        states: vec![ended(1)],
+        logs: vec!["everflame: the kernel is locked down\n".into()],
+        is_deletion_forbidden: true,
+        ..Script::default()
+    };
+    let (result, _) = play(fails(), &Listener::default(), false).await;
+    assert_eq!(result.unwrap_err().to_string(), format!("on node n1: the kernel is locked down; {undeleted}"));
+    let (result, _) = play(fails(), &Listener::default(), true).await;
+    assert_eq!(
+        result.unwrap_err().to_string(),
+        "on node n1: the kernel is locked down; the Job x in the namespace shop is kept"
+    );
+    let script =
+        Script { states: vec![ended(0)], logs: vec![whole_log()], is_deletion_forbidden: true, ..Script::default() };
+    let (result, _) = play(script, &Listener::default(), false).await;
+    assert_eq!(result.unwrap().notes.last().map(String::as_str), Some(undeleted));
 }

@@ -19,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use crate::profile::pprof::MAX_COMPRESSED_BYTES;
+use crate::report;
 
 /// What each line begins with. The number is raised with each change that an older reader would misread.
 const MARK: &str = "everflame/1 ";
@@ -245,7 +246,9 @@ fn digest(text: &str) -> Option<[u8; 32]> {
 
 /// What a terminal may be given of a text from elsewhere.
 pub fn shown(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(MAX_SHOWN).collect()
+    let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+    let plain: String = text.chars().take(MAX_SHOWN).map(plain).collect();
+    report::shown(&plain).into_owned()
 }
 
 /// Cuts a stream into lines; of a longer one than [`MAX_LINE`] only the beginning is kept.

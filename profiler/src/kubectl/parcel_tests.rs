@@ -152,3 +152,9 @@ fn a_stream_is_cut_into_lines_wherever_its_pieces_end() {
         assert_eq!(found, [4, 1, 4, MAX_LINE, 4], "{piece}");
     }
 }
+
+#[test]
+fn a_text_from_elsewhere_moves_no_cursor_and_turns_no_line_around() {
+    assert_eq!(shown("a\u{1b}[2J\n\u{202e}b\u{200b}c"), "a [2J ?b?c");
+    assert_eq!(shown(&"\u{202e}".repeat(2 * MAX_SHOWN)).chars().count(), MAX_SHOWN);
+}

@@ -49,6 +49,16 @@ pub enum Refusal {
         /// What the scheduler says.
         why: String,
     },
+    /// On another node than it should be.
+    #[error("pod {pod} is on node {node}, not on {asked}: leave --node out")]
+    OtherNode {
+        /// With its namespace.
+        pod: String,
+        /// Where it is.
+        node: String,
+        /// Where it was looked for.
+        asked: String,
+    },
     /// It does not run (any more).
     #[error("pod {pod} does not run: it is {phase}{}", because(why))]
     NotRunning {
@@ -186,12 +196,20 @@ pub enum Refusal {
         why: String,
     },
     /// The user ended it before there was anything to fetch.
-    #[error("ended before anything was sampled on node {node}; the Job {job} is deleted")]
+    #[error("ended before anything was sampled on node {node}")]
     Stopped {
         /// Which.
         node: String,
-        /// Its Job.
+    },
+    /// Something else stopped it, and the Job is there still.
+    #[error("{refusal}; the Job {job} {what}")]
+    JobStays {
+        /// What stopped it.
+        refusal: Box<Refusal>,
+        /// Its name, and where it is.
         job: String,
+        /// Why it stays.
+        what: String,
     },
     /// The user left, and the Job is to stay.
     #[error("left the Job {job} in the namespace {namespace} as it is; it ends by itself, and its log has the profile")]
@@ -254,6 +272,19 @@ impl Refusal {
             _ if message.contains("admission webhook") => Refusal::Admission { namespace, why },
             _ => Refusal::Server { doing: doing.to_owned(), why },
         }
+    }
+
+    /// Whether it may be another answer the next time: a server that is away, overloaded, or can't look credentials up.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Refusal::Server { .. } | Refusal::Unauthorized(_))
+    }
+
+    /// The same as a result: an error is what asking again does not help against.
+    ///
+    /// # Errors
+    /// Itself.
+    pub fn passing(self) -> Result<Refusal, Refusal> {
+        if self.may_pass() { Ok(self) } else { Err(self) }
     }
 
     /// Whether it is RBAC's.

@@ -1,6 +1,6 @@
 //! Which pods are meant, on which nodes they are, and why some can't be profiled. Free of I/O: takes what the API server told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::objects::{ContainerStatus, Node, Pod};
 use super::parcel::shown;
@@ -138,6 +138,33 @@ pub fn selected(pods: &[Pod], namespace: &str, selector: &str) -> Result<Selecte
     }
     selected.nodes = by_node.into_iter().map(|(node, pods)| NodePods { node, pods }).collect();
     Ok(selected)
+}
+
+/// The same, if it is on the node that is asked for as well.
+///
+/// # Errors
+/// [`Refusal::OtherNode`].
+pub fn on_node(found: NodePods, asked: Option<&str>) -> Result<NodePods, Refusal> {
+    match asked.filter(|asked| *asked != found.node) {
+        None => Ok(found),
+        Some(asked) => {
+            let pod = found.pods.iter().map(Target::shown).collect::<Vec<_>>().join(", ");
+            Err(Refusal::OtherNode { pod, node: found.node, asked: shown(asked) })
+        }
+    }
+}
+
+/// The pods with the containers that they have by now, as far as they were found again, besides those that they had.
+pub fn with_restarts(pods: &[Target], found: &[Pod]) -> Vec<Target> {
+    let now: HashMap<String, Target> =
+        found.iter().filter_map(Target::of).map(|pod| (pod.cgroup_uid.clone(), pod)).collect();
+    let mut pods = pods.to_vec();
+    for pod in &mut pods {
+        if let Some(now) = now.get(&pod.cgroup_uid) {
+            pod.containers.extend(now.containers.iter().cloned());
+        }
+    }
+    pods
 }
 
 /// Ids of the containers with these names, in all pods of a node; none are wanted if none is named.

@@ -163,3 +163,26 @@ fn containers_are_found_by_their_names() {
         "no container of pod shop/web-1 that runs is called db; it has app, mesh"
     );
 }
+
+#[test]
+fn a_node_that_is_named_beside_a_pod_is_the_pod_s() {
+    let found = named(&pod("web-1", "n1", "Running")).unwrap();
+    assert_eq!(on_node(found.clone(), None).as_ref(), Ok(&found));
+    assert_eq!(on_node(found.clone(), Some("n1")).as_ref(), Ok(&found));
+    assert_eq!(
+        on_node(found, Some("n2")).unwrap_err().to_string(),
+        "pod shop/web-1 is on node n1, not on n2: leave --node out"
+    );
+}
+
+#[test]
+fn containers_of_a_restart_are_known_beside_those_before_it() {
+    let before = [Target::of(&pod("web-1", "n1", "Running")).unwrap()];
+    let ids = |pods: &[Target]| pods[0].containers.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>();
+    let restarted = with("/status/containerStatuses", json!([{"name": "app", "containerID": "containerd://aa22"}]));
+    assert_eq!(ids(&with_restarts(&before, &[restarted])), ["aa11", "aa00", "bb22", "aa22", "bb22"]);
+    // Another pod of the same name, and none.
+    let other = with("/metadata/uid", json!("00000000-1234-4abc-8def-0123456789a1"));
+    assert_eq!(with_restarts(&before, &[other]), before);
+    assert_eq!(with_restarts(&before, &[]), before);
+}

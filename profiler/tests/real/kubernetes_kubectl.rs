@@ -212,6 +212,11 @@ fn refusals(cluster: &Cluster<'_>, web: &Pod, safe: &Pod) {
             "node node-1 can't pull the image localhost:1/absent:1: ",
             "; give one that it can with --image",
         ),
+        (
+            &[&web, "--node", "elsewhere"],
+            &*format!("pod {web} is on node node-1, not on elsewhere"),
+            ": leave --node out",
+        ),
         (&["stall/on-windows"], "node panes runs Windows: Everflame profiles Linux", ""),
         (&["stall/on-fargate"], "node micro is a Fargate node: it has no kernel that could be profiled", ""),
     ] {
