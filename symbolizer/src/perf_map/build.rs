@@ -1,20 +1,24 @@
 //! [`Builder`]: functions in the order in which a run time made them, within the limits.
 //!
-//! Each has a name of its own in the arena, so that what is not in use any more is known to the byte. Past the limits a line is
-//! refused, but what it overlaps goes all the same: no name is better than that of code that is not there any more.
+//! Names are shared by the pieces of what was cut in two and go with the last one, so that what is in use is known to the byte.
+//! Past the limits a line is refused, but what it overlaps goes all the same: no name is better than that of code that is not
+//! there any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use super::{Function, PerfMap, PerfMapCounts, PerfMapLimits};
 use crate::text::prefix;
 
-/// What is not in use any more may take a fourth of what is allowed; then the names are written anew.
-const UNUSED: usize = 4;
+#[derive(Clone)]
+struct Piece {
+    end: u64,
+    name: Rc<str>,
+}
 
 pub(super) struct Builder {
     limits: PerfMapLimits,
-    functions: BTreeMap<u64, Function>,
-    names: String,
+    pieces: BTreeMap<u64, Piece>,
     /// Bytes of names that are in use.
     used: usize,
     pub(super) counts: PerfMapCounts,
@@ -23,9 +27,8 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn new(limits: PerfMapLimits) -> Builder {
         // Places in the arena are 32-bit numbers.
-        let limits = PerfMapLimits { name_bytes: limits.name_bytes.min(u32::MAX as usize / 2), ..limits };
-        let counts = PerfMapCounts::default();
-        Builder { limits, functions: BTreeMap::new(), names: String::new(), used: 0, counts }
+        let limits = PerfMapLimits { name_bytes: limits.name_bytes.min(u32::MAX as usize), ..limits };
+        Builder { limits, pieces: BTreeMap::new(), used: 0, counts: PerfMapCounts::default() }
     }
 
     /// Code that was made after everything before.
@@ -33,82 +36,59 @@ impl Builder {
         self.make_way(start, end);
         let text = String::from_utf8_lossy(name);
         let kept = prefix(&text, self.limits.name);
-        match self.take(start, end, kept) {
-            true => {
-                self.counts.taken += 1;
-                self.counts.cut += u64::from(kept.len() < text.len());
-            }
-            false => self.counts.refused += 1,
+        if !self.has_place() || self.used + kept.len() > self.limits.name_bytes {
+            self.counts.refused += 1;
+            return;
         }
+        self.used += kept.len();
+        self.pieces.insert(start, Piece { end, name: kept.into() });
+        self.counts.taken += 1;
+        self.counts.cut += u64::from(kept.len() < text.len());
     }
 
     /// Cuts what overlaps back to what is left of it.
     fn make_way(&mut self, start: u64, end: u64) {
-        while let Some((_, old)) = self.functions.range(..end).next_back()
+        while let Some((begin, old)) = self.pieces.range(..end).next_back()
             && old.end > start
         {
-            let old = *old;
-            self.functions.remove(&old.start);
-            let mut is_named = false;
-            if old.start < start {
-                self.functions.insert(old.start, Function { end: start, ..old });
-                is_named = true;
+            let (begin, old) = (*begin, old.clone());
+            self.pieces.remove(&begin);
+            if begin < start {
+                self.pieces.insert(begin, Piece { end: start, ..old.clone() });
             }
-            if old.end > end && !is_named {
-                self.functions.insert(end, Function { start: end, ..old });
-                is_named = true;
-            } else if old.end > end {
-                let name = self.names.get(old.range()).unwrap_or_default().to_owned();
-                self.take(end, old.end, &name);
+            if old.end > end {
+                // There is a place for one of two pieces: that of the whole.
+                if self.has_place() {
+                    self.pieces.insert(end, old.clone());
+                } else {
+                    self.counts.refused += 1;
+                }
             }
-            if !is_named {
-                self.used -= old.range().len();
+            if Rc::strong_count(&old.name) == 1 {
+                self.used -= old.name.len();
             }
-            if old.start < start {
+            if begin < start {
                 // Whatever is further down ends before this one begins.
                 break;
             }
         }
     }
 
-    /// Puts in code that overlaps with nothing, if there is room.
-    fn take(&mut self, start: u64, end: u64, name: &str) -> bool {
-        if self.functions.len() >= self.limits.functions || !self.has_room(name.len()) {
-            return false;
-        }
-        let function = Function { start, end, name: self.names.len() as u32, name_length: name.len() as u32 };
-        self.names.push_str(name);
-        self.used += name.len();
-        self.functions.insert(start, function);
-        true
+    fn has_place(&self) -> bool {
+        self.pieces.len() < self.limits.functions
     }
 
-    fn has_room(&mut self, length: usize) -> bool {
-        let most = self.limits.name_bytes;
-        if self.used.saturating_add(length) > most {
-            return false;
-        }
-        if self.names.len() + length > most + most / UNUSED {
-            self.compact();
-        }
-        true
-    }
-
-    fn compact(&mut self) {
+    pub(super) fn finish(self) -> PerfMap {
         let mut names = String::with_capacity(self.used);
-        for function in self.functions.values_mut() {
-            let name = self.names.get(function.range()).unwrap_or_default();
-            function.name = names.len() as u32;
-            names.push_str(name);
-        }
-        self.names = names;
-    }
-
-    pub(super) fn finish(mut self) -> PerfMap {
-        if self.names.len() > self.used {
-            self.compact();
-        }
-        self.names.shrink_to_fit();
-        PerfMap { functions: self.functions.into_values().collect(), names: self.names, counts: self.counts }
+        let mut places: HashMap<*const u8, u32> = HashMap::new();
+        let functions = self.pieces.iter().map(|(start, Piece { end, name })| {
+            let place = *places.entry(name.as_ptr()).or_insert_with(|| {
+                names.push_str(name);
+                (names.len() - name.len()) as u32
+            });
+            Function { start: *start, end: *end, name: place, name_length: name.len() as u32 }
+        });
+        let functions = functions.collect();
+        PerfMap { functions, names, counts: self.counts }
     }
 }

@@ -32,7 +32,8 @@ pub struct PerfMapCounts {
     pub taken: u64,
     /// Lines that are not of the format, or of no size.
     pub garbage: u64,
-    /// Lines refused by the limits; the names that they would have replaced were dropped.
+    /// Lines refused by the limits; the names that they would have replaced were dropped. And rests of earlier functions that
+    /// found no place when a later line cut them in two.
     pub refused: u64,
     /// Names cut.
     pub cut: u64,
@@ -180,7 +181,8 @@ mod tests {
             ("0 10 too long to be taken", 1, [None, None, Some("b"), Some("b"), Some("c")]),
             ("0 10 brief", 0, [Some("brief"), Some("brief"), Some("b"), Some("b"), Some("c")]),
             ("8 10 longer", 1, [Some("aaaaaa"), None, None, Some("b"), Some("c")]),
-            ("18 4 x", 1, [Some("aaaaaa"), Some("aaaaaa"), Some("b"), None, Some("c")]),
+            // Neither the line nor what is left of b behind it.
+            ("18 4 x", 2, [Some("aaaaaa"), Some("aaaaaa"), Some("b"), None, Some("c")]),
             ("0 40 all", 0, [Some("all"); 5]),
             ("0 40 more than there is room for", 1, [None; 5]),
             ("40 10 d", 1, [Some("aaaaaa"), Some("aaaaaa"), Some("b"), Some("b"), Some("c")]),
@@ -197,6 +199,25 @@ mod tests {
         let map = PerfMap::parse(b"0 100 whole\n40 10 part\n40 10 again\n0 10 first\n", PerfMapLimits::default());
         let found = [0, 0x10, 0x40, 0x50, 0xff].map(|address| map.lookup(address));
         assert_eq!(found, [Some("first"), Some("whole"), Some("again"), Some("whole"), Some("whole")]);
+    }
+
+    #[test]
+    fn a_function_in_a_thousand_pieces_has_its_name_once() {
+        let name = "n".repeat(4000);
+        let parts: String = (1..1000).map(|part| format!("{:x} 10 p\n", part * 0x100)).collect();
+        let limits = PerfMapLimits { functions: 2000, name_bytes: 5000, name: 4000 };
+        let map = PerfMap::parse(format!("0 100000 {name}\n{parts}").as_bytes(), limits);
+        assert_eq!(map.counts(), PerfMapCounts { taken: 1000, ..PerfMapCounts::default() });
+        for at in (0x80..0x3_e800).step_by(0x100) {
+            assert_eq!(map.lookup(at), Some(&*name), "{at:#x}");
+            assert_eq!(map.lookup(at + 0x80), Some(if at < 0x3_e780 { "p" } else { &*name }), "{at:#x}");
+        }
+        assert_eq!(map.names.len(), 4000 + 999);
+        // With its last piece the name goes, and there is room for another.
+        let text = format!("0 100000 {name}\n{parts}0 40000 {}\n40000 c0000 {name}\n", &name[1..]);
+        let map = PerfMap::parse(text.as_bytes(), limits);
+        assert_eq!((map.counts().taken, map.counts().refused), (1001, 1));
+        assert_eq!((map.lookup(0), map.lookup(0x4_0000), map.names.len()), (None, Some(&*name), 4000));
     }
 
     #[test]
