@@ -4,7 +4,11 @@
 mod live;
 mod silent_fuse;
 
+use std::fs::File;
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -13,10 +17,13 @@ use live::{Recorded, Running, Shares};
 use profiler::engine::Engine;
 use profiler::naming::Namer;
 use silent_fuse::SilentFuse;
-use symbolizer::{Failure, Options};
+use symbolizer::perf_map::locate::Place;
+use symbolizer::{Content, Executable, Failure, Options, Request, Symbolizer};
 
 /// No round may take longer, however busy the machine. A file that does not answer would hold it until the test ends.
 const LONGEST_ROUND: Duration = Duration::from_secs(2);
+/// How long names are waited for.
+const NAMING_WAIT: Duration = Duration::from_secs(6);
 /// Several times the deadline of a file.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -85,7 +92,6 @@ fn sampled(running: &Running) -> Option<Engine> {
 #[test]
 #[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
 fn a_file_that_falls_silent_before_it_is_named_costs_no_names_but_its_own() {
-    const WAIT: Duration = Duration::from_secs(6);
     let _alone = live::alone();
     let Some(dead_program) = build_or_skip("chain", Flavour::Static) else { return };
     let Some(alive_program) = build_or_skip("chain", Flavour::StaticPie) else { return };
@@ -102,8 +108,7 @@ fn a_file_that_falls_silent_before_it_is_named_costs_no_names_but_its_own() {
     let (dead_pid, alive_pid) = (dead.pid(), alive.pid());
     let (done, ends) = channel();
     std::thread::spawn(move || {
-        let options = Options { wait: WAIT, file_time_limit: WAIT / 3, ..Options::default() };
-        let mut namer = Namer::new(options, Path::new("/proc")).unwrap();
+        let mut namer = Namer::new(naming(), Path::new("/proc")).unwrap();
         let dead = Recorded::named_by(&mut namer, dead_recording);
         // The same once more, as in the next interval: it is not asked and not waited for.
         let began = Instant::now();
@@ -117,10 +122,86 @@ fn a_file_that_falls_silent_before_it_is_named_costs_no_names_but_its_own() {
     assert!(fuse.was_asked(), "nobody asked the dead file system");
     assert_eq!(statistics.failure(Failure::Late), 1, "one wait");
     assert_eq!(statistics.failure(Failure::Silent), 1, "not asked again");
-    assert!(again < WAIT, "{again:?}");
+    assert!(again < NAMING_WAIT, "{again:?}");
     assert!(dead.samples(dead_pid).len() >= 50, "samples of the dead file system's program were lost");
     let verdict = alive.judge(alive_pid, &expected::chain());
     let shares = Shares::of(&alive.samples(alive_pid), verdict.right);
     println!("{}", shares.row("alive"));
     assert!(shares.right * 100 >= shares.samples * 95 && shares.samples >= 50, "{}", verdict.text(5));
+}
+
+/// With these a worker that is stuck is given up by the time that nobody waits for it any more.
+fn naming() -> Options {
+    Options { wait: NAMING_WAIT, file_time_limit: NAMING_WAIT / 3, ..Options::default() }
+}
+
+#[test]
+#[ignore = "mounts a file system as root: cargo xtask test runs it"]
+fn debug_files_that_fall_silent_cost_one_wait_and_no_other_names() {
+    /// More than threads that may be given up.
+    const PROGRAMS: u64 = 12;
+    let Some(program) = build_or_skip("chain", Flavour::Static) else { return };
+    let Some(fuse) = SilentFuse::mount_at(&program, "usr/lib/debug") else { return };
+    // Without its own debug information, but with its symbols, and a link to a debug file.
+    let stripped = fuse.folder().join("stripped");
+    let link = format!("--add-gnu-debuglink={}", program.display());
+    let objcopy = Command::new("objcopy").args(["--strip-debug", &link]).arg(&program).arg(&stripped).status();
+    assert!(objcopy.unwrap().success());
+    fuse.fall_silent();
+    let entry = u64::from_le_bytes(std::fs::read(&stripped).unwrap()[24..32].try_into().unwrap());
+    let root = Arc::new(File::open(fuse.folder()).unwrap());
+    let (done, ends) = channel();
+    std::thread::spawn(move || {
+        let symbolizer = Symbolizer::new(naming()).unwrap();
+        for key in (1..=PROGRAMS).chain([1]) {
+            let content = Content::File(Arc::new(File::open(&stripped).unwrap().into()));
+            let executable = Executable { key, content, path: "/stripped".into(), root: Some(root.clone()) };
+            let request = Request { executable: Arc::new(executable), addresses: vec![entry] };
+            let frames = symbolizer.symbolize(&[request]).remove(0).remove(0);
+            let name = frames.first().map(|frame| frame.function.to_string());
+            let _ = done.send((key, name, symbolizer.statistics()));
+        }
+    });
+    let mut told = Vec::new();
+    while told.len() <= PROGRAMS as usize {
+        let (key, name, statistics) = ends.recv_timeout(PATIENCE).expect("names go on");
+        assert_eq!(statistics.failure(Failure::Late), 1, "one wait");
+        told.push((key, name));
+    }
+    assert!(fuse.was_asked(), "nobody asked the dead file system");
+    let named = |key| (key, Some("_start".to_owned()));
+    let expected: Vec<_> = [(1, None)].into_iter().chain((2..=PROGRAMS).map(named)).chain([named(1)]).collect();
+    assert_eq!(told, expected);
+}
+
+#[test]
+#[ignore = "mounts a file system as root: cargo xtask test runs it"]
+fn a_perf_map_that_falls_silent_costs_one_wait_and_no_other_names() {
+    let Some(program) = build_or_skip("chain", Flavour::Static) else { return };
+    let Some(fuse) = SilentFuse::mount_at(&program, "tmp") else { return };
+    let (proc_root, local) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir(local.path().join("tmp")).unwrap();
+    std::fs::write(local.path().join("tmp/perf-12.map"), "10 10 f\n").unwrap();
+    let place = |pid: u32, root: &Path| {
+        let process = proc_root.path().join(pid.to_string());
+        std::fs::create_dir(&process).unwrap();
+        std::fs::write(process.join("status"), "NStgid:\t700\t12\nUid:\t0\t0\t0\t0\n").unwrap();
+        symlink(root, process.join("root")).unwrap();
+        Arc::new(Place::of(proc_root.path(), pid).unwrap())
+    };
+    let (dead, alive) = (place(700, fuse.folder()), place(701, local.path()));
+    fuse.fall_silent();
+    let (done, ends) = channel();
+    std::thread::spawn(move || {
+        let symbolizer = Symbolizer::new(naming()).unwrap();
+        let names = [&dead, &dead, &alive].map(|place| {
+            let reading = symbolizer.perf_map(place, 100, None)?;
+            reading.map.lookup(0x10).map(str::to_owned)
+        });
+        let _ = done.send((names, symbolizer.statistics()));
+    });
+    let (names, statistics) = ends.recv_timeout(PATIENCE).expect("names go on");
+    assert!(fuse.was_asked(), "nobody asked the dead file system");
+    assert_eq!(names, [None, None, Some("f".to_owned())]);
+    assert_eq!([Failure::Late, Failure::Silent].map(|failure| statistics.failure(failure)), [1, 1]);
 }

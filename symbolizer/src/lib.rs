@@ -2,8 +2,8 @@
 //!
 //! The measure is `llvm-symbolizer`: for the same file and address the same names, inlined chain and lines. Files are hostile
 //! input: bounded in memory and time (what a parser of others would reserve is looked at first, see [`limits`]), no panic
-//! reaches the caller, and everything left out is counted ([`Failure`]). A file system that does not answer holds one thread,
-//! which is replaced, and its own files.
+//! reaches the caller, and everything left out is counted ([`Failure`]). A file system that does not answer holds two threads
+//! for each way to it, which are replaced, and its own files; a debug file's costs its executable that debug file alone.
 //!
 //! The reader of DWARF and symbols is our own, over `gimli` and `object`: `examples/compare.rs` finds no difference from
 //! `llvm-symbolizer` in 10,000 addresses each of two dozen programs (C++ with every debug option of GCC, Rust, C, Go, with dwz,
@@ -33,10 +33,12 @@ mod module;
 mod open_file;
 pub mod perf_map;
 mod plt;
+mod silence;
 mod statistics;
 mod symbolizer;
 mod symbols;
 mod text;
+mod watch;
 mod worker;
 mod workers;
 

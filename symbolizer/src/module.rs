@@ -22,6 +22,7 @@ use crate::plt::{Stubs, Target};
 use crate::statistics::{self, Counters, Failure};
 use crate::symbols::SymbolIndex;
 use crate::text::{TextStore, Texts};
+use crate::watch::Watch;
 
 /// What parsing needs to know.
 pub(crate) struct Setup<'s> {
@@ -29,6 +30,7 @@ pub(crate) struct Setup<'s> {
     pub(crate) demangle: Demangle,
     pub(crate) inlined: bool,
     pub(crate) counters: &'s Counters,
+    pub(crate) watch: &'s Watch,
 }
 
 /// One executable's sources of names.
@@ -94,7 +96,8 @@ impl Module {
         let Self { image, code, symbols, more_symbols, stubs, debug, go, texts } = self;
         let Ok(file) = object::File::parse(&***image) else { return Err(Failure::NotElf) };
         let mut texts = Texts::new(texts, setup.demangle, setup.counters);
-        let context = Context { executable, code, deadline, counters: setup.counters, inlined: setup.inlined };
+        let Setup { inlined, counters, watch, .. } = *setup;
+        let context = Context { executable, code, deadline, counters, watch, inlined };
         let mut described = match debug.as_mut().map(|debug| debug.frames(addresses, &mut texts, &context)) {
             Some(Ok(frames)) => frames,
             Some(Err(error)) => {
@@ -164,7 +167,7 @@ fn debug_information(
     setup: &Setup<'_>,
     deadline: &Deadline,
 ) -> Result<Option<DebugInformation>, Failure> {
-    let lookup = Lookup::with_directories(executable, setup.counters, setup.debug_directories);
+    let lookup = Lookup::with_directories(executable, setup.counters, setup.watch, setup.debug_directories);
     if let Some(main) = Loaded::load(image, file, budget).map_err(|_| Failure::Decompression)? {
         return Ok(Some(with_supplementary(main, file, image, &executable.path, &lookup, budget, setup)));
     }

@@ -40,9 +40,10 @@ failures! {
     Decompression = "decompression",
     /// Parsing took longer than the limit; the file's debug information is not used further.
     TimeLimit = "time_limit",
-    /// The caller stopped waiting, or did not begin to, since the worker owes an answer: the names come with the next call.
+    /// The caller stopped waiting, or did not begin to, since the worker owes an answer: names come with the next call, a perf
+    /// map's when it is asked for again.
     Late = "late",
-    /// A file that was not asked for names, since its file system did not answer a short time ago.
+    /// An executable, a debug file or a perf map that was not read, since its file system did not answer a short time ago.
     Silent = "silent_file_system",
     /// A worker's queue was full.
     QueueFull = "queue_full",
@@ -64,7 +65,8 @@ failures! {
     SupplementaryMissing = "supplementary_missing",
     /// A perf map that was dropped to stay within the budget of all: its names come when it is read again.
     PerfMapDropped = "perf_map_dropped",
-    /// A perf map's lines that were refused by [`PerfMapLimits`](crate::perf_map::PerfMapLimits), at each reading.
+    /// A perf map's lines, and rests of lines, that were refused by [`PerfMapLimits`](crate::perf_map::PerfMapLimits), at each
+    /// reading.
     PerfMapRefused = "perf_map_lines_refused",
 }
 

@@ -4,13 +4,14 @@ use hashbrown::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::demangle::Demangle;
 use crate::executable::Executable;
 use crate::frame::Frames;
 use crate::memo::{Memo, MemoNumbers};
+use crate::perf_map::locate::{Place, Reading, Version};
 use crate::statistics::{Counters, Failure, Statistics};
 use crate::worker::{Job, Reply, Worker};
 use crate::workers::{Asked, Workers};
@@ -33,7 +34,7 @@ pub struct Options {
     /// How names are shown.
     pub demangle: Demangle,
     /// How long [`Symbolizer::symbolize`] waits at most; what comes later is in the memo for the next call. After that it
-    /// does not wait at all for that worker until the worker has answered something.
+    /// does not wait at all for that worker until the worker has answered something. As long for a perf map.
     pub wait: Duration,
     /// How long one file may take in one call. A worker that is at one for half as long again is given up, and the file's
     /// device left alone for some minutes.
@@ -94,7 +95,7 @@ impl Symbolizer {
         let workers = Workers::start(options.threads, options.file_time_limit * 3 / 2, move || {
             let (options, memo, counters) = shared.clone();
             let mut worker = Worker::new(options, memo, counters);
-            Box::new(move |job| worker.work(job))
+            Box::new(move |job, watch| worker.work(job, watch))
         })?;
         Ok(Self { options, memo, counters, workers, empty: Frames::from([]) })
     }
@@ -120,13 +121,8 @@ impl Symbolizer {
                 addresses,
                 reply: sender.clone(),
             };
-            match self.workers.ask(&request.executable, job, Instant::now()) {
-                Asked::Begun => {
-                    pending.insert(number, missing);
-                }
-                Asked::Behind => self.counters.fail(Failure::Late),
-                Asked::Refused => self.counters.fail(Failure::QueueFull),
-                Asked::Avoided => self.counters.fail(Failure::Silent),
+            if self.ask(job) {
+                pending.insert(number, missing);
             }
         }
         drop(sender);
@@ -146,6 +142,36 @@ impl Symbolizer {
             self.workers.stopped_waiting(requests[number].executable.key, Instant::now());
         }
         results
+    }
+
+    /// Whether the job's answer is worth waiting for.
+    fn ask(&self, job: Job) -> bool {
+        match self.workers.ask(job, Instant::now()) {
+            Asked::Begun => return true,
+            Asked::Behind => self.counters.fail(Failure::Late),
+            Asked::Refused => self.counters.fail(Failure::QueueFull),
+            Asked::Avoided => self.counters.fail(Failure::Silent),
+        }
+        false
+    }
+
+    /// Reads a process's perf map of at most `most_bytes`; `None` if there is none, if it is still of the version that is
+    /// `known`, or if its file system does not answer.
+    pub fn perf_map(&self, place: &Arc<Place>, most_bytes: u64, known: Option<Version>) -> Option<Reading> {
+        let (reply, receiver) = channel();
+        if !self.ask(Job::PerfMap { place: Arc::clone(place), most_bytes, known, reply }) {
+            return None;
+        }
+        match receiver.recv_timeout(self.options.wait) {
+            Ok(reading) => reading,
+            Err(RecvTimeoutError::Timeout) => {
+                self.counters.fail(Failure::Late);
+                self.workers.stopped_waiting(place.key(), Instant::now());
+                None
+            }
+            // The thread was given up before it came to this.
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
     }
 
     /// Frames that are known already, empty for others: no file is read and nobody is waited for.

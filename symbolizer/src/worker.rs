@@ -11,15 +11,45 @@ use crate::frame::Frames;
 use crate::limits::Deadline;
 use crate::memo::Memo;
 use crate::module::{Module, Setup};
+use crate::perf_map::locate::{LocateError, Place, Reading, Version};
+use crate::silence::Origin;
 use crate::statistics::{self, Counters, Failure};
 use crate::symbolizer::Options;
+use crate::watch::Watch;
 
 /// What a worker is asked to do.
 pub(crate) enum Job {
     /// Names for these addresses (ascending, each once).
     Symbolize { request: usize, executable: Arc<Executable>, addresses: Vec<u64>, reply: Sender<Reply> },
+    /// The perf map at this place, unless it is still of the version that is known.
+    PerfMap { place: Arc<Place>, most_bytes: u64, known: Option<Version>, reply: Sender<Option<Reading>> },
     /// Drop what is known of the executable.
     Forget(u64),
+}
+
+impl Job {
+    /// Jobs of one key go to one thread.
+    pub(crate) fn key(&self) -> u64 {
+        match self {
+            Job::Symbolize { executable, .. } => executable.key,
+            Job::PerfMap { place, .. } => place.key(),
+            Job::Forget(key) => *key,
+        }
+    }
+
+    /// What it touches first, if anything that may fall silent.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        match self {
+            Job::Symbolize { executable, .. } => Some(Origin::of(executable)),
+            Job::PerfMap { place, .. } => Some(place.origin()),
+            Job::Forget(_) => None,
+        }
+    }
+
+    /// Whether what comes of it is of use when nobody waits for it any more.
+    pub(crate) fn is_remembered(&self) -> bool {
+        !matches!(self, Job::PerfMap { .. })
+    }
 }
 
 /// Names for the addresses of one request, in the order asked.
@@ -41,6 +71,10 @@ enum State {
 struct Entry {
     state: State,
     last_use: u64,
+    /// What a hang is put down to: the executable, or the device of its debug file.
+    origin: Option<Origin>,
+    /// A debug file may be there, and was left alone.
+    lacks: Option<Origin>,
 }
 
 pub(crate) struct Worker {
@@ -57,16 +91,29 @@ impl Worker {
     }
 
     /// Does one job.
-    pub(crate) fn work(&mut self, job: Job) {
+    pub(crate) fn work(&mut self, job: Job, watch: &Watch) {
         match job {
-            Job::Forget(key) => {
-                if let Some(Entry { state: State::Ready(_), .. }) = self.entries.remove(&key) {
-                    statistics::subtract(&self.counters.files_open);
-                }
+            Job::Forget(key) => self.remove(key),
+            Job::PerfMap { place, most_bytes, known, reply } => {
+                let outcome = catch_unwind(AssertUnwindSafe(|| place.read(most_bytes, known, watch)));
+                let reading = match outcome {
+                    Ok(Ok(reading)) => reading,
+                    Ok(Err(error)) => {
+                        if matches!(error, LocateError::Silent) {
+                            self.counters.fail(Failure::Silent);
+                        }
+                        None
+                    }
+                    Err(_) => {
+                        self.counters.fail(Failure::Panic);
+                        None
+                    }
+                };
+                let _ = reply.send(reading);
             }
             Job::Symbolize { request, executable, addresses, reply } => {
                 self.clock += 1;
-                let frames = self.symbolize(&executable, &addresses);
+                let frames = self.symbolize(&executable, &addresses, watch);
                 let passing = matches!(self.entries.get(&executable.key), Some(Entry { state: State::Retry(_), .. }));
                 if !passing {
                     self.memo.insert(executable.key, &addresses, &frames);
@@ -78,22 +125,25 @@ impl Worker {
         }
     }
 
-    fn symbolize(&mut self, executable: &Executable, addresses: &[u64]) -> Vec<Frames> {
+    fn remove(&mut self, key: u64) {
+        if let Some(Entry { state: State::Ready(_), .. }) = self.entries.remove(&key) {
+            statistics::subtract(&self.counters.files_open);
+        }
+    }
+
+    fn symbolize(&mut self, executable: &Executable, addresses: &[u64], watch: &Watch) -> Vec<Frames> {
         // A panic anywhere below is a bug; it costs this file its names, not the agent its life.
-        let mut outcome = catch_unwind(AssertUnwindSafe(|| self.symbolize_inner(executable, addresses)))
+        let mut outcome = catch_unwind(AssertUnwindSafe(|| self.symbolize_inner(executable, addresses, watch)))
             .unwrap_or(Err(Failure::Panic));
         if let Err(failure) = outcome {
             self.counters.fail(failure);
-            let state = match failure {
-                Failure::TimeLimit | Failure::Unreadable | Failure::Truncated => {
-                    State::Retry(Instant::now() + RETRY_AFTER)
-                }
-                _ => State::Nameless,
-            };
-            let previous = self.entries.insert(executable.key, Entry { state, last_use: self.clock });
-            if let Some(Entry { state: State::Ready(_), .. }) = previous {
-                statistics::subtract(&self.counters.files_open);
-            }
+            // Names that are in none of the files that were read may be in the one that was left alone.
+            let is_passing = matches!(failure, Failure::TimeLimit | Failure::Unreadable | Failure::Truncated)
+                || failure == Failure::NoSymbols && watch.left_alone().is_some();
+            let state = if is_passing { State::Retry(Instant::now() + RETRY_AFTER) } else { State::Nameless };
+            self.remove(executable.key);
+            let entry = Entry { state, last_use: self.clock, origin: None, lacks: None };
+            self.entries.insert(executable.key, entry);
             outcome = Ok(Vec::new());
         }
         let mut frames = outcome.unwrap_or_default();
@@ -101,7 +151,13 @@ impl Worker {
         frames
     }
 
-    fn symbolize_inner(&mut self, executable: &Executable, addresses: &[u64]) -> Result<Vec<Frames>, Failure> {
+    fn symbolize_inner(
+        &mut self,
+        executable: &Executable,
+        addresses: &[u64],
+        watch: &Watch,
+    ) -> Result<Vec<Frames>, Failure> {
+        self.forget_if_outdated(executable.key, watch);
         let (entries, clock) = (&mut self.entries, self.clock);
         let deadline = Deadline::after(self.options.file_time_limit);
         let setup = Setup {
@@ -109,29 +165,40 @@ impl Worker {
             demangle: self.options.demangle,
             inlined: self.options.inlined,
             counters: &self.counters,
+            watch,
         };
-        if let Some(Entry { state: State::Retry(when), .. }) = entries.get(&executable.key)
-            && *when <= Instant::now()
-        {
-            entries.remove(&executable.key);
-        }
         let entry = match entries.entry(executable.key) {
             hashbrown::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             hashbrown::hash_map::Entry::Vacant(vacant) => {
                 let module = Module::open(executable, &setup, &deadline)?;
                 statistics::add(&self.counters.files_opened);
                 statistics::add(&self.counters.files_open);
-                vacant.insert(Entry { state: State::Ready(Box::new(module)), last_use: clock })
+                let (state, origin) = (State::Ready(Box::new(module)), watch.origin());
+                vacant.insert(Entry { state, last_use: clock, origin, lacks: None })
             }
         };
         entry.last_use = clock;
+        watch.at(entry.origin);
         match &mut entry.state {
             State::Nameless | State::Retry(_) => Ok(Vec::new()),
             State::Ready(module) => {
                 let frames = module.symbolize(executable, addresses, &setup, &deadline);
                 module.release();
+                entry.origin = watch.origin();
+                entry.lacks = entry.lacks.or(watch.left_alone());
                 frames
             }
+        }
+    }
+
+    /// What could not be read is read again after a while, and what was read without a debug file when that answers.
+    fn forget_if_outdated(&mut self, key: u64, watch: &Watch) {
+        let Some(entry) = self.entries.get(&key) else { return };
+        if matches!(entry.state, State::Retry(when) if when <= Instant::now()) {
+            self.remove(key);
+        } else if entry.lacks.is_some_and(|origin| !watch.is_silent(origin)) {
+            self.remove(key);
+            self.memo.forget(key);
         }
     }
 
@@ -208,13 +275,50 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::debug_file::Directory;
     use crate::executable::Content;
 
     /// Has a worker look up one address in each of these.
     fn work(worker: &mut Worker, executable: Executable) {
+        work_watched(worker, executable, &Watch::default());
+    }
+
+    fn work_watched(worker: &mut Worker, executable: Executable, watch: &Watch) {
         let (reply, _replies) = channel();
         let executable = Arc::new(executable);
-        worker.work(Job::Symbolize { request: 0, executable, addresses: vec![0x1000], reply });
+        worker.work(Job::Symbolize { request: 0, executable, addresses: vec![0x1000], reply }, watch);
+    }
+
+    /// Has names and a build id, but no debug information.
+    fn vdso() -> Option<Arc<[u8]>> {
+        use std::os::unix::fs::FileExt;
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let (start, end) = maps.lines().find(|line| line.ends_with("[vdso]"))?.split_once(' ')?.0.split_once('-')?;
+        let (start, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
+        let mut bytes = vec![0; (end - start) as usize];
+        File::open("/proc/self/mem").unwrap().read_exact_at(&mut bytes, start).unwrap();
+        Some(bytes.into())
+    }
+
+    #[test]
+    fn what_was_read_without_its_debug_file_is_read_again_when_that_may_be_touched() {
+        let Some(vdso) = vdso() else { return println!("skipped: no vDSO") };
+        let root = tempfile::tempdir().unwrap();
+        let root: Arc<File> = File::open(root.path()).unwrap().into();
+        let search = Origin::DebugFiles(Some(Directory::of(&root)));
+        let content = Content::Bytes(vdso);
+        let executable = Executable { key: 1, content, path: "[vdso]".into(), root: Some(root) };
+        let mut worker = Worker::new(Arc::default(), Arc::new(Memo::new(1 << 20)), Arc::default());
+        let silent = Watch::avoiding(&[search]);
+        for (watch, lacks, opened) in
+            [(&silent, Some(search), 1), (&silent, Some(search), 1), (&Watch::default(), None, 2)]
+        {
+            work_watched(&mut worker, executable.clone(), watch);
+            assert_eq!(worker.entries[&1].lacks, lacks);
+            let counted = worker.counters.snapshot();
+            assert_eq!((counted.files_opened, counted.files_open), (opened, 1));
+            assert_eq!(counted.failure(Failure::Silent), 1, "once, when it was looked for");
+        }
     }
 
     #[test]
@@ -228,16 +332,19 @@ mod tests {
         work(&mut worker, program);
         let Some(Entry { state: State::Ready(module), .. }) = worker.entries.get_mut(&0) else { panic!("no names") };
         // Something that shrinking would take away.
+        let before = module.weight();
         let addresses: Vec<u64> = (0x10_0000..0x100_0000).step_by(0x10_0000).collect();
         let setup = Setup {
             debug_directories: &[],
             demangle: worker.options.demangle,
             inlined: false,
             counters: &worker.counters,
+            watch: &Watch::default(),
         };
         let open = Executable { key: 0, content: Content::Bytes(Arc::default()), path: "/nowhere".into(), root: None };
         module.symbolize(&open, &addresses, &setup, &Deadline::after(Duration::from_secs(3600))).unwrap();
         let whole = module.weight();
+        assert!(whole > before, "{whole} bytes, and {before} before");
         for key in 1..=40 {
             let content = Content::Bytes(Arc::from(b"nothing".as_slice()));
             work(&mut worker, Executable { key, content, path: "/nowhere".into(), root: None });

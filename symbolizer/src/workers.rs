@@ -2,71 +2,40 @@
 //!
 //! A thread reads files by page fault, and one whose file system falls silent holds it for good. So once somebody has stopped
 //! waiting for a thread, nobody waits for it again until it has answered something; and a thread that is at one job for longer
-//! than any file may take is given up: another one takes its place, and what it was reading is left alone for a while. Should
-//! it ever get its answer, it ends by itself. What a file costs is the worker's matter.
+//! than any file may take is given up: another one takes its place, and what it was reading is left alone for a while, or until
+//! it answers once it holds two threads ([`Silence`]). Should a thread ever get its answer, it ends by itself. What a file costs
+//! is the worker's matter.
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-
-use crate::executable::{Content, Executable};
+use crate::silence::{Origin, Silence, lock};
+use crate::watch::{Progress, Watch};
 use crate::worker::Job;
 
 /// Stack of a thread, in bytes: twice what the deepest recursion (demangling) needs without optimization.
 const STACK: usize = 4 << 20;
 /// Jobs that may wait for one thread; more are refused.
 const QUEUE: usize = 1024;
-/// How long what did not answer is left alone.
-const AVOID: Duration = Duration::from_secs(300);
-/// Devices and files that are avoided at a time; more are avoided no longer than these.
-const MAX_AVOIDED: usize = 1024;
-/// Threads that are given up at a time, each with its stack. Once there are so many, stuck ones keep their place.
-const MAX_GIVEN_UP: usize = 8;
 
-/// Does one job after the other; made in its thread.
-pub(crate) type Work = Box<dyn FnMut(Job)>;
-
-/// What may fall silent: a device, or a file that is thought to be on a local one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
-    Device(u32, u32),
-    Executable(u64),
-}
-
-impl Origin {
-    fn of(executable: &Executable) -> Origin {
-        match &executable.content {
-            Content::File(file) if let Some((major, minor)) = file.device() => Origin::Device(major, minor),
-            Content::File(_) | Content::Bytes(_) => Origin::Executable(executable.key),
-        }
-    }
-}
+/// Does one job after the other, saying what it touches; made in its thread.
+pub(crate) type Work = Box<dyn FnMut(Job, &Watch)>;
 
 /// What became of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// Its answer is worth waiting for.
     Begun,
-    /// It is in the queue of a thread that owes an answer for long: names may come later.
+    /// A thread that owes an answer for long has it in its queue, if its names are remembered: they may come later.
     Behind,
     /// The queue is full.
     Refused,
     /// What it is about did not answer a short time ago.
     Avoided,
-}
-
-/// What a thread is doing.
-#[derive(Default)]
-struct Progress {
-    at: Option<(Origin, Instant)>,
-    done: u64,
-    given_up: bool,
 }
 
 struct Slot {
@@ -78,61 +47,21 @@ struct Slot {
     owes_since: Option<u64>,
 }
 
-#[derive(Default)]
-struct Silent {
-    until: Mutex<HashMap<Origin, Instant>>,
-    given_up: AtomicUsize,
-}
-
 /// See the module documentation.
 pub(crate) struct Workers {
     make: Arc<dyn Fn() -> Work + Send + Sync>,
     stuck_after: Duration,
     slots: Vec<Mutex<Slot>>,
-    silent: Arc<Silent>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that could panic is done while it is held.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Silent {
-    fn avoids(&self, origin: Origin, now: Instant) -> bool {
-        lock(&self.until).get(&origin).is_some_and(|until| now < *until)
-    }
-
-    fn avoid(&self, origin: Origin, now: Instant) {
-        let mut until = lock(&self.until);
-        if until.len() >= MAX_AVOIDED {
-            until.clear();
-        }
-        until.insert(origin, now + AVOID);
-    }
-
-    fn answered(&self, origin: Origin) {
-        lock(&self.until).remove(&origin);
-    }
+    silence: Arc<Silence>,
 }
 
 /// A thread's life.
-fn serve(mut work: Work, jobs: &Receiver<Job>, progress: &Mutex<Progress>, silent: &Silent) {
+fn serve(mut work: Work, jobs: &Receiver<Job>, watch: &Watch) {
     while let Ok(job) = jobs.recv() {
-        let origin = match &job {
-            Job::Symbolize { executable, .. } => Some(Origin::of(executable)),
-            Job::Forget(_) => None,
-        };
-        lock(progress).at = origin.map(|origin| (origin, Instant::now()));
-        work(job);
-        let mut progress = lock(progress);
-        progress.at = None;
-        progress.done += 1;
-        if progress.given_up {
+        watch.begin(job.origin());
+        work(job, watch);
+        if watch.end().is_some() {
             // Another thread has this one's place; what waits here was given up with it.
-            if let Some(origin) = origin {
-                silent.answered(origin);
-            }
-            silent.given_up.fetch_sub(1, Ordering::Release);
             return;
         }
     }
@@ -148,7 +77,7 @@ impl Workers {
         stuck_after: Duration,
         make: impl Fn() -> Work + Send + Sync + 'static,
     ) -> io::Result<Workers> {
-        let mut workers = Workers { make: Arc::new(make), stuck_after, slots: Vec::new(), silent: Arc::default() };
+        let mut workers = Workers { make: Arc::new(make), stuck_after, slots: Vec::new(), silence: Arc::default() };
         for _ in 0..threads.max(1) {
             workers.slots.push(Mutex::new(workers.start_one()?));
         }
@@ -158,11 +87,11 @@ impl Workers {
     fn start_one(&self) -> io::Result<Slot> {
         let (sender, jobs) = sync_channel(QUEUE);
         let progress = Arc::new(Mutex::new(Progress::default()));
-        let (make, its_progress, silent) = (self.make.clone(), progress.clone(), self.silent.clone());
+        let (make, watched, silence) = (self.make.clone(), progress.clone(), self.silence.clone());
         let thread = std::thread::Builder::new()
             .name("symbolize".into())
             .stack_size(STACK)
-            .spawn(move || serve(make(), &jobs, &its_progress, &silent))?;
+            .spawn(move || serve(make(), &jobs, &Watch::new(watched, silence)))?;
         Ok(Slot { sender, thread, progress, sent: 0, owes_since: None })
     }
 
@@ -171,14 +100,17 @@ impl Workers {
         lock(&self.slots[(key % self.slots.len() as u64) as usize])
     }
 
-    /// Hands over a job about that executable.
-    pub(crate) fn ask(&self, executable: &Executable, job: Job, now: Instant) -> Asked {
-        let mut slot = self.slot(executable.key);
+    /// Hands over a job.
+    pub(crate) fn ask(&self, job: Job, now: Instant) -> Asked {
+        let mut slot = self.slot(job.key());
         self.replace_stuck(&mut slot, now);
-        if self.silent.avoids(Origin::of(executable), now) {
+        if job.origin().is_some_and(|origin| self.silence.avoids(origin, now)) {
             return Asked::Avoided;
         }
         let owes = slot.owes();
+        if owes && !job.is_remembered() {
+            return Asked::Behind;
+        }
         match slot.send(job) {
             false => Asked::Refused,
             true if owes => Asked::Behind,
@@ -186,7 +118,7 @@ impl Workers {
         }
     }
 
-    /// Somebody has waited for long enough for a job about the executable with that key.
+    /// Somebody has waited for long enough for a job of that key.
     pub(crate) fn stopped_waiting(&self, key: u64, now: Instant) {
         let mut slot = self.slot(key);
         if !self.replace_stuck(&mut slot, now) {
@@ -197,7 +129,7 @@ impl Workers {
 
     /// Tells the thread that the executable is gone; `false` if its queue is full.
     pub(crate) fn forget(&self, key: u64) -> bool {
-        self.silent.answered(Origin::Executable(key));
+        self.silence.answered(Origin::Executable(key));
         self.slot(key).send(Job::Forget(key))
     }
 
@@ -207,15 +139,13 @@ impl Workers {
         if now.saturating_duration_since(since) < self.stuck_after {
             return false;
         }
-        if !self.silent.avoids(origin, now) {
-            self.silent.avoid(origin, now);
-        }
-        if self.silent.given_up.load(Ordering::Relaxed) >= MAX_GIVEN_UP {
+        self.silence.avoid(origin, now);
+        if !self.silence.has_room() {
             return false;
         }
         let Ok(another) = self.start_one() else { return false };
-        progress.given_up = true;
-        self.silent.given_up.fetch_add(1, Ordering::Relaxed);
+        progress.given_up = Some(origin);
+        self.silence.give_up(origin);
         drop(progress);
         *slot = another;
         true
@@ -261,12 +191,20 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
+    use crate::executable::{Content, Executable};
     use crate::open_file::OpenFile;
+    use crate::perf_map::locate::Place;
+    use crate::silence::{AVOID, MAX_GIVEN_UP, MAX_STUCK};
     use crate::worker::Reply;
 
     const STUCK_AFTER: Duration = Duration::from_secs(1000);
+    /// Executables with keys from here on have a debug file on [`ELSEWHERE`].
+    const DEBUG_FILE_ELSEWHERE: u64 = 1000;
+    const ELSEWHERE: Origin = Origin::Device(0, 9);
+    /// What is said to begin where it is a perf map.
+    const PERF_MAP: u64 = u64::MAX;
 
-    /// Workers whose jobs about odd keys begin, say so, and end when they are told to.
+    /// Workers whose jobs about odd keys and perf maps begin, say so, and end when they are told to.
     struct Held {
         workers: Workers,
         begins: Receiver<u64>,
@@ -280,13 +218,22 @@ mod tests {
             let ends = Arc::new(Mutex::new(ends));
             let make = move || -> Work {
                 let (begun, ends) = (begun.clone(), ends.clone());
-                Box::new(move |job| {
-                    let Job::Symbolize { request, executable, addresses, reply } = job else { return };
-                    if executable.key % 2 == 1 {
-                        begun.send(executable.key).unwrap();
-                        let _ = ends.lock().unwrap().recv();
+                let hold = move |key| {
+                    begun.send(key).unwrap();
+                    let _ = ends.lock().unwrap().recv();
+                };
+                Box::new(move |job, watch: &Watch| match job {
+                    Job::Symbolize { request, executable, addresses, reply } => {
+                        if executable.key >= DEBUG_FILE_ELSEWHERE && !watch.leaves_alone(ELSEWHERE) {
+                            watch.at(ELSEWHERE);
+                            hold(executable.key);
+                        } else if executable.key % 2 == 1 {
+                            hold(executable.key);
+                        }
+                        let _ = reply.send(Reply { request, addresses, frames: Vec::new() });
                     }
-                    let _ = reply.send(Reply { request, addresses, frames: Vec::new() });
+                    Job::PerfMap { .. } => hold(PERF_MAP),
+                    Job::Forget(_) => {}
                 })
             };
             Held { workers: Workers::start(1, STUCK_AFTER, make).unwrap(), begins, end, replies: channel() }
@@ -296,17 +243,47 @@ mod tests {
             let reply = self.replies.0.clone();
             let request = executable.key as usize;
             let job = Job::Symbolize { request, executable: executable.clone(), addresses: Vec::new(), reply };
-            self.workers.ask(executable, job, now)
+            self.workers.ask(job, now)
+        }
+
+        fn ask_for_perf_map(&self, place: &Arc<Place>, now: Instant) -> Asked {
+            let job = Job::PerfMap { place: place.clone(), most_bytes: 100, known: None, reply: channel().0 };
+            self.workers.ask(job, now)
+        }
+
+        /// Asks for what does not answer, until its thread is given up; gives the time by then.
+        fn lose_a_thread(&self, executable: &Arc<Executable>, now: Instant) -> Instant {
+            assert_eq!(self.ask(executable, now), Asked::Begun);
+            assert_eq!(self.begins.recv(), Ok(executable.key));
+            let late = now.max(Instant::now()) + STUCK_AFTER;
+            self.workers.stopped_waiting(executable.key, late);
+            late
         }
 
         fn answered(&self) -> usize {
-            self.replies.1.recv_timeout(Duration::from_secs(60)).unwrap().request
+            let request = self.replies.1.recv_timeout(Duration::from_secs(60)).unwrap().request;
+            // The job ends after its answer, and a late look would take the thread for stuck.
+            while self.is_busy() {
+                std::thread::yield_now();
+            }
+            request
+        }
+
+        fn is_busy(&self) -> bool {
+            let slot = self.workers.slot(0);
+            lock(&slot.progress).done < slot.sent
         }
 
         /// Ends the job that a thread is at, which is about that key.
         fn end(&self, key: u64) {
             self.end.send(()).unwrap();
             assert_eq!(self.answered(), key as usize);
+        }
+
+        fn wait_until_given_up(&self, threads: usize) {
+            while self.workers.silence.given_up() > threads {
+                std::thread::yield_now();
+            }
         }
     }
 
@@ -338,11 +315,7 @@ mod tests {
     #[test]
     fn a_stuck_thread_is_replaced_and_its_device_left_alone_until_it_answers() {
         let held = Held::start();
-        let now = Instant::now();
-        assert_eq!(held.ask(&on_device(1, 7), now), Asked::Begun);
-        assert_eq!(held.begins.recv(), Ok(1));
-        let late = Instant::now() + STUCK_AFTER;
-        held.workers.stopped_waiting(1, late);
+        let late = held.lose_a_thread(&on_device(1, 7), Instant::now());
         for (what, asked, expected) in [
             ("the same file", on_device(1, 7), Asked::Avoided),
             ("another of its device", on_device(2, 7), Asked::Avoided),
@@ -357,24 +330,75 @@ mod tests {
         assert_eq!(held.ask(&on_device(2, 7), late + AVOID), Asked::Begun, "one more try after a while");
         assert_eq!(held.answered(), 2);
         held.end(1);
-        while held.workers.silent.given_up.load(Ordering::Acquire) > 0 {
-            std::thread::yield_now();
-        }
+        held.wait_until_given_up(0);
         assert_eq!(held.ask(&on_device(2, 7), late), Asked::Begun, "it has answered");
     }
 
     #[test]
-    fn no_more_threads_are_given_up_than_the_bound() {
+    fn a_device_that_stays_silent_holds_two_threads_and_names_go_on() {
         let held = Held::start();
-        let mut late = Instant::now();
-        let keys = (0..=MAX_GIVEN_UP as u64).map(|number| 2 * number + 1);
-        for key in keys {
-            assert_eq!(held.ask(&executable(key), late), Asked::Begun);
-            assert_eq!(held.begins.recv(), Ok(key));
-            late += STUCK_AFTER * 2;
-            held.workers.stopped_waiting(key, late);
+        let mut now = Instant::now();
+        for file in 0..MAX_STUCK as u64 {
+            now = held.lose_a_thread(&on_device(2 * file + 1, 7), now) + AVOID;
         }
-        assert_eq!(held.workers.silent.given_up.load(Ordering::Relaxed), MAX_GIVEN_UP);
-        assert_eq!(held.ask(&executable(100), late), Asked::Behind, "the last one keeps its place");
+        for tries in 1..=2 * MAX_GIVEN_UP as u32 {
+            assert_eq!(held.ask(&on_device(101, 7), now + AVOID * tries), Asked::Avoided);
+            assert_eq!(held.ask(&executable(2), now + AVOID * tries), Asked::Begun);
+            assert_eq!(held.answered(), 2);
+        }
+        assert_eq!(held.workers.silence.given_up(), MAX_STUCK);
+        held.end.send(()).unwrap();
+        held.wait_until_given_up(MAX_STUCK - 1);
+        assert_eq!(held.ask(&on_device(2, 7), now), Asked::Begun, "one of them has its answer");
+    }
+
+    #[test]
+    fn no_more_threads_are_given_up_than_the_bound_and_the_last_place_is_for_local_files() {
+        let held = Held::start();
+        let mut now = Instant::now();
+        for device in 0..MAX_GIVEN_UP as u32 {
+            now = held.lose_a_thread(&on_device(u64::from(2 * device + 1), device), now);
+        }
+        assert_eq!(held.workers.silence.given_up(), MAX_GIVEN_UP);
+        assert_eq!(held.ask(&on_device(101, 100), now), Asked::Avoided, "whatever may hang as well");
+        assert_eq!(held.ask(&executable(2), now), Asked::Begun);
+        assert_eq!(held.answered(), 2);
+        held.lose_a_thread(&executable(103), now);
+        assert_eq!(held.workers.silence.given_up(), MAX_GIVEN_UP);
+        assert_eq!(held.ask(&executable(2), now), Asked::Behind, "what was thought to be local keeps its place");
+    }
+
+    #[test]
+    fn a_silent_debug_file_costs_neither_its_executable_nor_others_their_names() {
+        let held = Held::start();
+        let key = DEBUG_FILE_ELSEWHERE;
+        let now = held.lose_a_thread(&executable(key), Instant::now());
+        for key in [key, key + 2, key + 4] {
+            assert_eq!(held.ask(&executable(key), now), Asked::Begun, "it goes on without its debug file");
+            assert_eq!(held.answered(), key as usize);
+        }
+        assert_eq!(held.workers.silence.given_up(), 1);
+        assert!(held.workers.silence.avoids(ELSEWHERE, now));
+    }
+
+    #[test]
+    fn a_silent_perf_map_is_left_alone_and_not_queued_for_nobody() {
+        let held = Held::start();
+        let root = tempfile::tempdir().unwrap();
+        let place = Place::below(File::open(root.path()).unwrap().into(), "/proc".as_ref(), std::process::id());
+        let (place, now) = (Arc::new(place.unwrap()), Instant::now());
+        assert_eq!(held.ask_for_perf_map(&place, now), Asked::Begun);
+        assert_eq!(held.begins.recv(), Ok(PERF_MAP));
+        let key = u64::from(std::process::id());
+        held.workers.stopped_waiting(key, now);
+        assert_eq!(held.ask_for_perf_map(&place, now), Asked::Behind);
+        let late = Instant::now() + STUCK_AFTER;
+        held.workers.stopped_waiting(key, late);
+        assert_eq!(held.ask_for_perf_map(&place, late), Asked::Avoided);
+        assert_eq!(held.ask(&executable(2), late), Asked::Begun);
+        assert_eq!(held.answered(), 2);
+        held.end.send(()).unwrap();
+        held.wait_until_given_up(0);
+        assert!(held.begins.try_recv().is_err(), "it was read once");
     }
 }

@@ -34,6 +34,7 @@ mod opcode {
 /// The mounted file system; unmounted, and every request that waits answered with an error, when this goes.
 pub(crate) struct SilentFuse {
     folder: tempfile::TempDir,
+    mounted: PathBuf,
     silent: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
     device: Option<Arc<File>>,
@@ -42,8 +43,15 @@ pub(crate) struct SilentFuse {
 impl SilentFuse {
     /// `None` where FUSE can't be mounted, after saying why.
     pub(crate) fn mount(program: &Path) -> Option<SilentFuse> {
+        Self::mount_at(program, "")
+    }
+
+    /// The same, not on [`SilentFuse::folder`] but at that place in it.
+    pub(crate) fn mount_at(program: &Path, place: &str) -> Option<SilentFuse> {
         let content = std::fs::read(program).unwrap();
         let folder = tempfile::tempdir().unwrap();
+        let mounted = folder.path().join(place);
+        std::fs::create_dir_all(&mounted).unwrap();
         let device = match File::options().read(true).write(true).open("/dev/fuse") {
             Ok(device) => Arc::new(device),
             Err(error) => {
@@ -51,13 +59,13 @@ impl SilentFuse {
                 return None;
             }
         };
-        let target = CString::new(folder.path().to_str().unwrap()).unwrap();
+        let target = CString::new(mounted.to_str().unwrap()).unwrap();
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         let options = CString::new(options).unwrap();
         let kind = c"fuse.silent";
         // SAFETY: C strings that outlive the call.
-        let mounted = unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
-        if mounted != 0 {
+        let result = unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
+        if result != 0 {
             println!("SKIPPED: mount: {}", std::io::Error::last_os_error());
             return None;
         }
@@ -66,12 +74,17 @@ impl SilentFuse {
         // The thread's read ends with an error once the file system is unmounted.
         let requests = device.try_clone().unwrap();
         std::thread::spawn(move || serve(requests, &content, &is_silent, &was_asked));
-        Some(SilentFuse { folder, silent, asked, device: Some(device) })
+        Some(SilentFuse { folder, mounted, silent, asked, device: Some(device) })
+    }
+
+    /// A folder on a local file system, which it is mounted on or in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where the program is.
     pub(crate) fn program(&self) -> PathBuf {
-        self.folder.path().join("program")
+        self.mounted.join("program")
     }
 
     /// Has the kernel forget what it has read of the program, but for what is mapped.
@@ -94,7 +107,7 @@ impl SilentFuse {
 
 impl Drop for SilentFuse {
     fn drop(&mut self) {
-        let target = CString::new(self.folder.path().to_str().unwrap()).unwrap();
+        let target = CString::new(self.mounted.to_str().unwrap()).unwrap();
         // SAFETY: a C string that outlives the call. Forced: the kernel gives up every request that waits.
         unsafe { libc::umount2(target.as_ptr(), libc::MNT_FORCE | libc::MNT_DETACH) };
         self.device = None;

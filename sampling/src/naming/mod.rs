@@ -2,7 +2,8 @@
 //!
 //! [`Namer`] lives as long as the agent: what it read for one interval serves the next. What can't be named keeps its mapping,
 //! build id and address; missing kernel symbols or perf maps cost names, never samples. It runs on a thread of its own, since
-//! other people's files may take their time: a file system that falls silent costs one wait, and its own files' names.
+//! other people's files may take their time, and none of them is touched by that thread itself: the symbolizer's workers read
+//! executables, debug files and perf maps. A file system that falls silent costs a wait or two, and its own files' names.
 
 mod functions;
 mod kernel;
@@ -54,7 +55,7 @@ impl Namer {
     pub fn name(&mut self, interval: &mut Interval) {
         let mut functions = Functions::default();
         self.name_executables(interval, &mut functions);
-        self.run_time.name(interval, &mut functions);
+        self.run_time.name(interval, &self.symbolizer, &mut functions);
         self.kernel.name(&mut interval.batch, &interval.kernel_symbols, &mut functions);
     }
 

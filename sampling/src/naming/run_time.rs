@@ -8,9 +8,9 @@ use hashbrown::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use symbolizer::perf_map::locate::Place;
-use symbolizer::perf_map::{PerfMap, PerfMapLimits};
-use symbolizer::{Failure, Statistics};
+use symbolizer::perf_map::PerfMap;
+use symbolizer::perf_map::locate::{Place, Reading, Version};
+use symbolizer::{Failure, Statistics, Symbolizer};
 
 use super::functions::Functions;
 use crate::engine::{Code, Interval};
@@ -28,8 +28,8 @@ const PAUSE: u32 = 100;
 struct Known {
     /// Empty once it was dropped; what else is known keeps it from being read again too soon.
     map: PerfMap,
-    size: u64,
-    inode: u64,
+    /// `None` once it was dropped: it is to be read again.
+    version: Option<Version>,
     read_at: Instant,
     took: Duration,
     used: u64,
@@ -48,7 +48,7 @@ pub(super) struct RunTimeCode {
 }
 
 impl RunTimeCode {
-    pub(super) fn name(&mut self, interval: &mut Interval, functions: &mut Functions) {
+    pub(super) fn name(&mut self, interval: &mut Interval, symbolizer: &Symbolizer, functions: &mut Functions) {
         let Interval { batch, code, .. } = interval;
         let mut by_mapping: HashMap<MappingIndex, Wanted> = HashMap::new();
         for (number, location) in batch.locations.iter().enumerate() {
@@ -62,7 +62,8 @@ impl RunTimeCode {
         wanted.sort_unstable_by_key(|(mapping, _)| *mapping);
         for (_, (process, place, locations)) in wanted {
             let addresses: Vec<u64> = locations.iter().map(|number| batch.locations[*number].address).collect();
-            let Some(map) = self.map(process, &place, &addresses) else { continue };
+            let read = |known| symbolizer.perf_map(&place, MAX_PERF_MAP_BYTES, known);
+            let Some(map) = self.map(process, &addresses, read) else { continue };
             for (number, address) in locations.into_iter().zip(addresses) {
                 if let Some(name) = map.lookup(address) {
                     let line = functions.line(batch, name);
@@ -78,27 +79,23 @@ impl RunTimeCode {
         statistics.add(Failure::PerfMapRefused, self.refused);
     }
 
-    fn map(&mut self, process: (u32, u64), place: &Place, addresses: &[u64]) -> Option<&PerfMap> {
+    /// The map of a process, read again if that is worth it; `read` gives none if it is still of the version that is known.
+    fn map(
+        &mut self,
+        process: (u32, u64),
+        addresses: &[u64],
+        read: impl FnOnce(Option<Version>) -> Option<Reading>,
+    ) -> Option<&PerfMap> {
         self.uses += 1;
-        let fresh = self.maps.get(&process).is_some_and(|known| {
+        let known = self.maps.get(&process);
+        let fresh = known.is_some_and(|known| {
             let complete = addresses.iter().all(|address| known.map.lookup(*address).is_some());
             complete || known.read_at.elapsed() < known.took * PAUSE
         });
-        if !fresh && let Ok(mut file) = place.open(MAX_PERF_MAP_BYTES) {
-            let same =
-                self.maps.get(&process).is_some_and(|known| (known.size, known.inode) == (file.size, file.inode));
-            if !same {
-                let read_at = Instant::now();
-                let bytes = file.read().ok()?;
-                let map = PerfMap::parse(&bytes, PerfMapLimits::default());
-                let took = read_at.elapsed();
-                self.refused += map.counts().refused;
-                self.keep(
-                    process,
-                    Known { map, size: file.size, inode: file.inode, read_at, took, used: 0 },
-                    MAX_BYTES,
-                );
-            }
+        let version = known.and_then(|known| known.version);
+        if !fresh && let Some(Reading { map, version, at: read_at, took }) = read(version) {
+            self.refused += map.counts().refused;
+            self.keep(process, Known { map, version: Some(version), read_at, took, used: 0 }, MAX_BYTES);
         }
         let known = self.maps.get_mut(&process)?;
         known.used = self.uses;
@@ -118,7 +115,7 @@ impl RunTimeCode {
         while self.maps.values().map(|known| known.map.memory()).sum::<usize>() > most {
             let others = self.maps.iter_mut().filter(|(other, known)| **other != process && known.map.memory() > 0);
             let Some((_, oldest)) = others.min_by_key(|(_, known)| known.used) else { return };
-            (oldest.map, oldest.size) = (PerfMap::default(), 0);
+            (oldest.map, oldest.version) = (PerfMap::default(), None);
             self.dropped += 1;
         }
     }
@@ -126,11 +123,15 @@ impl RunTimeCode {
 
 #[cfg(test)]
 mod tests {
+    use symbolizer::perf_map::PerfMapLimits;
+
     use super::*;
+
+    const VERSION: Version = Version { size: 15, inode: 1 };
 
     fn known(used: u64) -> Known {
         let map = PerfMap::parse(b"1000 10 a name\n", PerfMapLimits::default());
-        Known { map, size: 15, inode: 1, read_at: Instant::now(), took: Duration::ZERO, used }
+        Known { map, version: Some(VERSION), read_at: Instant::now(), took: Duration::ZERO, used }
     }
 
     fn with_names(maps: &RunTimeCode) -> Vec<u32> {
@@ -149,7 +150,7 @@ mod tests {
         }
         assert_eq!(with_names(&maps), [1, 2, 3]);
         maps.keep((4, 0), known(0), 3 * one);
-        assert_eq!((with_names(&maps), maps.maps[&(2, 0)].size), (vec![1, 3, 4], 0), "2 is to be read again");
+        assert_eq!((with_names(&maps), maps.maps[&(2, 0)].version), (vec![1, 3, 4], None), "2 is to be read again");
         maps.keep((5, 0), known(0), one - 1);
         assert_eq!(with_names(&maps), [5], "the one that was asked for stays in any case");
         let mut statistics = Statistics { failures: vec![0; Failure::ALL.len()], ..Statistics::default() };
@@ -164,5 +165,20 @@ mod tests {
             maps.keep((pid, 0), known(u64::from(pid) + 1), usize::MAX);
         }
         assert_eq!((maps.maps.len(), maps.maps.contains_key(&(0, 0)), maps.dropped), (MAX_MAPS, false, 1));
+    }
+    #[test]
+    fn what_can_t_be_read_again_serves_as_it_was() {
+        let mut maps = RunTimeCode::default();
+        maps.keep((1, 0), known(0), MAX_BYTES);
+        let mut asked = Vec::new();
+        for (address, name) in [(0x1000, Some("a name")), (0x2000, None)] {
+            let read = |known| {
+                asked.push(known);
+                None
+            };
+            assert_eq!(maps.map((1, 0), &[address], read).unwrap().lookup(address), name);
+        }
+        assert_eq!(asked, [Some(VERSION)], "only where a name was missing");
+        assert!(maps.map((2, 0), &[0x1000], |_| None).is_none(), "there is none");
     }
 }

@@ -6,6 +6,7 @@
 mod link;
 mod root;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +17,11 @@ use crate::elf;
 use crate::executable::Executable;
 use crate::image::Image;
 use crate::limits::{Deadline, TimeUp};
+use crate::silence::Origin;
 use crate::statistics::{Counters, Failure};
+use crate::watch::Watch;
 pub(crate) use link::Supplementary;
-pub(crate) use root::{Open, Root};
+pub(crate) use root::{Directory, Open, Root};
 
 /// Where distributions put debug files.
 pub(crate) const DEBUG_DIRECTORY: &str = "/usr/lib/debug";
@@ -27,6 +30,9 @@ pub(crate) const DEBUG_DIRECTORY: &str = "/usr/lib/debug";
 pub(crate) struct Lookup<'l> {
     executable: &'l Executable,
     counters: &'l Counters,
+    watch: &'l Watch,
+    /// What the thread is at between searches: the executable, or the last file that is of use.
+    between: Cell<Option<Origin>>,
     root: Option<Root>,
     directories: Vec<PathBuf>,
 }
@@ -38,39 +44,54 @@ pub(crate) struct FoundFile {
 }
 
 impl<'l> Lookup<'l> {
-    pub(crate) fn new(executable: &'l Executable, counters: &'l Counters) -> Self {
-        Self::with_directories(executable, counters, &[])
+    pub(crate) fn new(executable: &'l Executable, counters: &'l Counters, watch: &'l Watch) -> Self {
+        Self::with_directories(executable, counters, watch, &[])
     }
 
     /// `directories` are searched besides [`DEBUG_DIRECTORY`].
     pub(crate) fn with_directories(
         executable: &'l Executable,
         counters: &'l Counters,
+        watch: &'l Watch,
         directories: &[PathBuf],
     ) -> Self {
         let root = executable.root.clone().map(Root::of);
         let mut directories = directories.to_vec();
         directories.push(DEBUG_DIRECTORY.into());
-        Self { executable, counters, root, directories }
+        Self { executable, counters, watch, between: Cell::new(watch.origin()), root, directories }
     }
 
     /// The file at that absolute path.
     pub(crate) fn open(&self, path: &Path) -> Option<Arc<Image>> {
-        self.candidates(path).next()
+        self.kept(self.candidates(path).next())
     }
 
     /// The same path in the root and on the host.
     fn candidates<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = Arc<Image>> + 'a {
-        let inside = move || match self.root.as_ref()?.file(path) {
-            Open::Found(file) => Some(file),
-            Open::Absent => None,
-            Open::Unsupported => {
-                self.counters.fail(Failure::RootUnsupported);
-                None
-            }
-        };
-        let outside = move || root::host_file(path);
+        let inside = move || self.found(|| self.root.as_ref().map_or(Open::Absent, |root| root.file(path, self.watch)));
+        let outside = move || self.found(|| root::host_file(path, self.watch));
         std::iter::once_with(inside).chain(std::iter::once_with(outside)).flatten().filter_map(|file| self.map(&file))
+    }
+
+    /// What one search finds.
+    fn found(&self, search: impl FnOnce() -> Open) -> Option<File> {
+        self.watch.at(self.between.get());
+        match search() {
+            Open::Found(file) => return Some(file),
+            Open::Absent => {}
+            Open::Unsupported => self.counters.fail(Failure::RootUnsupported),
+            Open::Silent => self.counters.fail(Failure::Silent),
+        }
+        None
+    }
+
+    /// A file that is of use is read from now on, and a hang is put down to its device; else it is as before the search.
+    fn kept<T>(&self, found: Option<T>) -> Option<T> {
+        match found {
+            Some(_) => self.between.set(self.watch.origin()),
+            None => self.watch.at(self.between.get()),
+        }
+        found
     }
 
     fn map(&self, file: &File) -> Option<Arc<Image>> {
@@ -103,16 +124,16 @@ impl<'l> Lookup<'l> {
         for path in link::candidates(&self.executable.path, name, &self.directories) {
             for image in self.candidates(&path) {
                 if link::matches(&image, build_id, checksum, deadline)? {
-                    return Ok(Some(FoundFile { image, path: path.clone() }));
+                    return Ok(self.kept(Some(FoundFile { image, path: path.clone() })));
                 }
                 self.counters.fail(Failure::DebugFileMismatch);
             }
         }
-        Ok(None)
+        Ok(self.kept(None))
     }
 
     fn by_build_id(&self, relative: &Path, build_id: Option<&[u8]>) -> Option<FoundFile> {
-        self.directories.iter().find_map(|directory| {
+        let found = self.directories.iter().find_map(|directory| {
             let path = directory.join(relative);
             let image = self.candidates(&path).find(|image| {
                 let same = object::File::parse(&***image).is_ok_and(|file| elf::build_id(&file) == build_id);
@@ -122,7 +143,8 @@ impl<'l> Lookup<'l> {
                 same
             })?;
             Some(FoundFile { image, path })
-        })
+        });
+        self.kept(found)
     }
 
     /// The supplementary (dwz) file that the debug file at `debug_path` names.
@@ -132,9 +154,9 @@ impl<'l> Lookup<'l> {
             return Some(found.image);
         }
         let path = debug_path.parent().unwrap_or(Path::new("/")).join(&link.path);
-        let found = self.candidates(&path).find(|image| {
+        let found = self.kept(self.candidates(&path).find(|image| {
             object::File::parse(&***image).is_ok_and(|file| elf::build_id(&file).is_none_or(|id| id == link.build_id))
-        });
+        }));
         if found.is_none() {
             self.counters.fail(Failure::SupplementaryMissing);
         }

@@ -30,6 +30,7 @@ use crate::frame::Frame;
 use crate::limits::{Deadline, MAX_OPEN_UNITS, MAX_UNIT_TABLES, TimeUp};
 use crate::statistics::{Counters, Failure};
 use crate::text::Texts;
+use crate::watch::Watch;
 use functions::FunctionIndex;
 use kept::Kept;
 use lines::LineTable;
@@ -80,6 +81,7 @@ pub(crate) struct Context<'a> {
     pub(crate) code: &'a [Range<u64>],
     pub(crate) deadline: &'a Deadline,
     pub(crate) counters: &'a Counters,
+    pub(crate) watch: &'a Watch,
     pub(crate) inlined: bool,
 }
 

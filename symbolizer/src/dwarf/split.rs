@@ -84,7 +84,7 @@ impl Split {
             if self.objects.len() >= MAX_OBJECTS {
                 self.objects.clear();
             }
-            let lookup = Lookup::new(context.executable, context.counters);
+            let lookup = Lookup::new(context.executable, context.counters, context.watch);
             let package = self.package.get_or_insert_with(|| open_package(&lookup));
             let packaged = package.as_ref().is_some_and(|package| {
                 package.view().is_some_and(|view_| view_.find_cu(id, &view.dwarf).is_ok_and(|unit| unit.is_some()))

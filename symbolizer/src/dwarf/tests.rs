@@ -115,13 +115,14 @@ fn one_row(file: u8) -> Vec<u8> {
 struct Surroundings {
     executable: Executable,
     counters: Counters,
+    watch: Watch,
 }
 
 impl Surroundings {
     fn new() -> Self {
         let content = Content::Bytes(Arc::from([].as_slice()));
         let executable = Executable { key: 1, content, path: "/nowhere".into(), root: None };
-        Self { executable, counters: Counters::default() }
+        Self { executable, counters: Counters::default(), watch: Watch::default() }
     }
 
     fn context<'a>(&'a self, deadline: &'a Deadline) -> Context<'a> {
@@ -130,6 +131,7 @@ impl Surroundings {
             code: std::slice::from_ref(&CODE),
             deadline,
             counters: &self.counters,
+            watch: &self.watch,
             inlined: true,
         }
     }

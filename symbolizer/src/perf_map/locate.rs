@@ -1,15 +1,20 @@
-//! Opening a process's perf map: inside its own root, under the pid that it has there.
+//! Reading a process's perf map: inside its own root, under the pid that it has there.
 //!
 //! Anybody may put a file into `/tmp`: only a regular file that belongs to the process's user or to root is believed, the last
-//! component is never a link, and no link on the way leads out of the process's root.
+//! component is never a link, and no link on the way leads out of the process's root. What is mounted there may not answer: a
+//! worker of the symbolizer reads ([`Symbolizer::perf_map`](crate::Symbolizer::perf_map)).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::debug_file::{Open, Root};
+use super::{PerfMap, PerfMapLimits};
+use crate::debug_file::{Directory, Open, Root};
+use crate::silence::Origin;
+use crate::watch::Watch;
 
 /// Why there is no perf map.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +34,9 @@ pub enum LocateError {
     /// The kernel can't resolve paths inside a root (`openat2`, Linux 5.6).
     #[error("openat2 is not supported")]
     Unsupported,
+    /// Its file system did not answer a short time ago.
+    #[error("the file system of the perf map does not answer")]
+    Silent,
     /// Reading failed.
     #[error("read: {0}")]
     Read(#[from] io::Error),
@@ -52,16 +60,26 @@ fn parse_status(text: &str) -> Option<Status> {
     })
 }
 
-/// An opened perf map.
-#[derive(Debug)]
-pub struct PerfMapFile {
-    file: File,
-    /// Path inside the process's root.
-    pub path: PathBuf,
+/// Tells one state of a perf map from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
     /// Size in bytes when opened: a map that did not grow need not be read again.
     pub size: u64,
     /// Inode: a map that was replaced has another.
     pub inode: u64,
+}
+
+/// A perf map that was read.
+#[derive(Debug)]
+pub struct Reading {
+    /// Its names.
+    pub map: PerfMap,
+    /// What was read.
+    pub version: Version,
+    /// When that began.
+    pub at: Instant,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Where a process looks for its perf map, and whose it must be. Known once, it serves after the process has ended.
@@ -91,51 +109,59 @@ impl Place {
         Ok(Place { root, status: status_of(proc_root, pid)? })
     }
 
-    /// Opens the perf map.
-    ///
-    /// # Errors
-    /// See [`LocateError`]; [`LocateError::Absent`] is the normal case.
-    pub fn open(&self, max_bytes: u64) -> Result<PerfMapFile, LocateError> {
+    /// Equal for what one thread reads.
+    pub(crate) fn key(&self) -> u64 {
+        self.status.inner_pid.into()
+    }
+
+    /// What a hang is put down to before the file is found.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::PerfMaps(Directory::of(&self.root))
+    }
+
+    fn open(&self, most_bytes: u64, watch: &Watch) -> Result<(File, Version), LocateError> {
         let path = PathBuf::from(format!("/tmp/perf-{}.map", self.status.inner_pid));
-        let file = match Root::of(Arc::clone(&self.root)).file_without_final_link(&path) {
+        let file = match Root::of(Arc::clone(&self.root)).perf_map(&path, watch) {
             Open::Found(file) => file,
             Open::Absent => return Err(LocateError::Absent),
             Open::Unsupported => return Err(LocateError::Unsupported),
+            Open::Silent => return Err(LocateError::Silent),
         };
         let metadata = file.metadata()?;
         if metadata.uid() != self.status.user && metadata.uid() != 0 {
             return Err(LocateError::Owner(metadata.uid()));
         }
-        if metadata.len() > max_bytes {
+        if metadata.len() > most_bytes {
             return Err(LocateError::TooLarge(metadata.len()));
         }
-        Ok(PerfMapFile { file, path, size: metadata.len(), inode: metadata.ino() })
+        Ok((file, Version { size: metadata.len(), inode: metadata.ino() }))
+    }
+
+    /// Reads the perf map, as many bytes as there are when it is opened; `None` if it is of the version that is `known`.
+    ///
+    /// # Errors
+    /// See [`LocateError`]; [`LocateError::Absent`] is the normal case.
+    pub(crate) fn read(
+        &self,
+        most_bytes: u64,
+        known: Option<Version>,
+        watch: &Watch,
+    ) -> Result<Option<Reading>, LocateError> {
+        let (file, version) = self.open(most_bytes, watch)?;
+        if known == Some(version) {
+            return Ok(None);
+        }
+        let at = Instant::now();
+        let mut bytes = Vec::new();
+        file.take(version.size).read_to_end(&mut bytes)?;
+        let map = PerfMap::parse(&bytes, PerfMapLimits::default());
+        Ok(Some(Reading { map, version, at, took: at.elapsed() }))
     }
 }
 
 fn status_of(proc_root: &Path, pid: u32) -> Result<Status, LocateError> {
     let text = std::fs::read_to_string(proc_root.join(format!("{pid}/status")));
     parse_status(&text.map_err(|_| LocateError::Status(pid))?).ok_or(LocateError::Status(pid))
-}
-
-/// Opens the perf map of the live process `pid`.
-///
-/// # Errors
-/// See [`LocateError`]; [`LocateError::Absent`] is the normal case.
-pub fn open(proc_root: &Path, pid: u32, max_bytes: u64) -> Result<PerfMapFile, LocateError> {
-    Place::of(proc_root, pid)?.open(max_bytes)
-}
-
-impl PerfMapFile {
-    /// The bytes, as many as there were when it was opened.
-    ///
-    /// # Errors
-    /// When reading fails.
-    pub fn read(&mut self) -> Result<Vec<u8>, LocateError> {
-        let mut bytes = Vec::new();
-        (&mut self.file).take(self.size).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
 }
 
 #[cfg(test)]
@@ -164,14 +190,24 @@ mod tests {
         (directory, root)
     }
 
+    /// What the made-up process's map is read as: the name at 0x10, and the version.
+    fn read(proc_root: &Path, pid: u32, most_bytes: u64) -> Result<(String, Version), LocateError> {
+        let reading = Place::of(proc_root, pid)?.read(most_bytes, None, &Watch::default())?.unwrap();
+        Ok((reading.map.lookup(0x10).unwrap().to_owned(), reading.version))
+    }
+
     #[test]
     fn the_map_inside_the_root_is_read() {
         let (proc_root, root) = process(12);
         std::fs::write(root.join("tmp/perf-12.map"), "10 10 f\n").unwrap();
-        let mut file = open(proc_root.path(), 700, 100).unwrap();
-        assert_eq!((file.size, file.read().unwrap()), (8, b"10 10 f\n".to_vec()));
-        assert!(matches!(open(proc_root.path(), 700, 7), Err(LocateError::TooLarge(8))));
-        assert!(matches!(open(proc_root.path(), 701, 100), Err(LocateError::Status(701))));
+        let (name, version) = read(proc_root.path(), 700, 100).unwrap();
+        assert_eq!((&*name, version.size), ("f", 8));
+        assert!(matches!(read(proc_root.path(), 700, 7), Err(LocateError::TooLarge(8))));
+        assert!(matches!(read(proc_root.path(), 701, 100), Err(LocateError::Status(701))));
+        let place = Place::of(proc_root.path(), 700).unwrap();
+        assert!(place.read(100, Some(version), &Watch::default()).unwrap().is_none(), "known already");
+        let avoiding = Watch::avoiding(&[place.origin()]);
+        assert!(matches!(place.read(100, None, &avoiding), Err(LocateError::Silent)));
     }
 
     #[test]
@@ -181,8 +217,9 @@ mod tests {
         let place = Place::of(proc_root.path(), 700).unwrap();
         std::fs::rename(&root, proc_root.path().join("elsewhere")).unwrap();
         std::fs::remove_dir_all(proc_root.path().join("700")).unwrap();
-        assert!(matches!(open(proc_root.path(), 700, 100), Err(LocateError::Status(700))));
-        assert_eq!(place.open(100).unwrap().read().unwrap(), b"10 10 f\n");
+        assert!(matches!(read(proc_root.path(), 700, 100), Err(LocateError::Status(700))));
+        let reading = place.read(100, None, &Watch::default()).unwrap().unwrap();
+        assert_eq!(reading.map.lookup(0x10), Some("f"));
     }
 
     #[test]
@@ -191,9 +228,9 @@ mod tests {
         let path = root.join("tmp/perf-12.map");
         std::fs::write(root.join("tmp/target"), "10 10 f\n").unwrap();
         symlink("/tmp/target", &path).unwrap();
-        assert!(matches!(open(proc_root.path(), 700, 100), Err(LocateError::Absent)));
+        assert!(matches!(read(proc_root.path(), 700, 100), Err(LocateError::Absent)));
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        assert!(matches!(open(proc_root.path(), 700, 100), Err(LocateError::Absent)));
+        assert!(matches!(read(proc_root.path(), 700, 100), Err(LocateError::Absent)));
     }
 }
