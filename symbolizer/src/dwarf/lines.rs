@@ -181,7 +181,7 @@ impl<'u, 'a> Machine<'u, 'a> {
 }
 
 /// The linker sets addresses of dropped code to −1 or −2, in as many bytes as an address has.
-fn lowest_of_dropped(address_size: u8) -> u64 {
+pub(super) fn lowest_of_dropped(address_size: u8) -> u64 {
     let unused_bits = 64_u32.saturating_sub(u32::from(address_size) * 8);
     u64::MAX.checked_shr(unused_bits).unwrap_or(0).saturating_sub(1)
 }

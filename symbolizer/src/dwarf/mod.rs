@@ -257,7 +257,10 @@ fn unit_frames(
     let skeleton = view.unit(number)?;
     let Parts { units, names, split } = parts;
     let split_number = split.load(view, number, &skeleton, context);
-    let split_view = split_number.and_then(|number| split.view(number, &view.dwarf, &skeleton, context));
+    let split_view = match split_number {
+        Some(number) => split.view(number, &view.dwarf, &skeleton, context)?,
+        None => None,
+    };
     // Functions come from the split unit if there is one; lines from the unit in the executable.
     let is_split = split_view.is_some();
     let (dwarf, unit, names_view) = match &split_view {

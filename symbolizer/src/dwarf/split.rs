@@ -109,43 +109,59 @@ impl Split {
         self.objects.get(&number)?.as_ref().map(|_| number)
     }
 
-    /// Views of the split unit of that number, for one batch.
+    /// Views of the split unit of that number, for one batch; `None` if it is not there or can't be read.
+    ///
+    /// # Errors
+    /// [`DwarfError::TimeUp`] alone: without its functions, what would be kept of the unit is what is never true of it.
     pub(crate) fn view<'a>(
         &'a self,
         number: u32,
         parent: &Dwarf<'a>,
         skeleton: &Unit<'a>,
         context: &'a Context<'a>,
-    ) -> Option<(Dwarf<'a>, Unit<'a>)> {
-        let dwarf = match self.objects.get(&number)?.as_ref()? {
-            SplitObject::Packaged => {
-                let package = self.package.as_ref()?.as_ref()?;
-                package.view()?.find_cu(skeleton.dwo_id?, parent).ok().flatten()?
-            }
-            SplitObject::File { image, sections, endian } => {
-                let mut dwarf = sections.borrow(|section| EndianSlice::new(section.bytes(image), *endian));
-                dwarf.make_dwo(parent);
-                dwarf
-            }
-        };
+    ) -> Result<Option<(Dwarf<'a>, Unit<'a>)>, DwarfError> {
+        let Some(dwarf) = self.dwarf(number, parent, skeleton) else { return Ok(None) };
         let opener = UnitOpener::new(context);
         let mut headers = dwarf.units();
         while let Ok(Some(header)) = headers.next() {
+            context.deadline.tick()?;
             if matches!(header.type_(), UnitType::Type { .. } | UnitType::SplitType { .. }) {
                 continue;
             }
             let mut unit = match opener.open(&dwarf, header) {
                 Ok((unit, _)) => unit,
-                // Whoever looks at the clock next finds out.
-                Err(DwarfError::TimeUp) => return None,
+                Err(DwarfError::TimeUp) => return Err(DwarfError::TimeUp),
                 Err(_) => continue,
             };
             if unit.dwo_id == skeleton.dwo_id {
                 unit.copy_relocated_attributes(skeleton);
-                return Some((dwarf, unit));
+                return Ok(Some((dwarf, unit)));
             }
         }
-        None
+        Ok(None)
+    }
+
+    /// The sections that the split unit of that number is in.
+    fn dwarf<'a>(&'a self, number: u32, parent: &Dwarf<'a>, skeleton: &Unit<'a>) -> Option<Dwarf<'a>> {
+        match self.objects.get(&number)?.as_ref()? {
+            SplitObject::Packaged => {
+                let package = self.package.as_ref()?.as_ref()?;
+                package.view()?.find_cu(skeleton.dwo_id?, parent).ok().flatten()
+            }
+            SplitObject::File { image, sections, endian } => {
+                let mut dwarf = sections.borrow(|section| EndianSlice::new(section.bytes(image), *endian));
+                dwarf.make_dwo(parent);
+                Some(dwarf)
+            }
+        }
+    }
+
+    /// With the file of one unit in it.
+    #[cfg(test)]
+    pub(super) fn of_file(number: u32, file: super::Loaded) -> Self {
+        let super::Loaded { image, sections, endian } = file;
+        let object = SplitObject::File { image, sections: Box::new(sections), endian };
+        Self { objects: HashMap::from([(number, Some(object))]), package: None }
     }
 }
 

@@ -26,6 +26,7 @@ struct Sections {
     entries: Vec<u8>,
     lines: Vec<u8>,
     ranges: Vec<u8>,
+    aranges: Vec<u8>,
 }
 
 impl Sections {
@@ -59,6 +60,7 @@ impl Sections {
                 SectionId::DebugInfo => self.entries.clone(),
                 SectionId::DebugLine => self.lines.clone(),
                 SectionId::DebugRngLists => self.ranges.clone(),
+                SectionId::DebugAranges => self.aranges.clone(),
                 _ => Vec::new(),
             }))
         });
@@ -269,6 +271,64 @@ fn what_gives_neither_row_nor_range_takes_time_as_well() {
             let context = surroundings.context(&deadline);
             assert_eq!(LineTable::build(unit, &context).is_ok(), in_time, "lines");
             assert_eq!(FunctionIndex::build(dwarf, unit, &context).is_ok(), in_time, "ranges");
+        }
+    });
+}
+
+#[test]
+fn ranges_of_a_unit_that_are_none_take_time_as_well() {
+    // DW_RLE_base_address and one pair of offsets, after many more of the former: several looks at the clock.
+    let base = [&[5][..], &CODE.start.to_le_bytes()].concat();
+    let ranges = [base.repeat(10_000), vec![4, 0x20, 0x30, 0]].concat();
+    let lines = line_table(5, &names(1, 1, b"a\0"), &one_row(0));
+    // Line table and ranges, no addresses of its own.
+    let abbreviations = vec![1, 0x11, 0, 0x10, 0x17, 0x55, 0x17, 0, 0, 0];
+    let entries = [&[17, 0, 0, 0, 5, 0, 1, 8, 0, 0, 0, 0, 1][..], &[0; 8]].concat();
+    let sections = Sections { abbreviations, entries, lines, ranges, aranges: Vec::new() };
+    with_unit(sections, |dwarf, unit, surroundings| {
+        for (limit, expected) in [(LONG, Ok(())), (Duration::ZERO, Err(DwarfError::TimeUp))] {
+            let (deadline, mut found) = (Deadline::after(limit), Vec::new());
+            let outcome = units::from_root(dwarf, unit, 7, &mut found, &surroundings.context(&deadline));
+            assert_eq!(outcome, expected);
+            let interval = units::Interval { begin: CODE.start + 0x20, end: CODE.start + 0x30, unit: 7 };
+            assert_eq!(found, expected.map(|()| interval).into_iter().collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn a_list_of_units_by_address_takes_time_where_it_says_nothing() {
+    let pair = |begin: u64, length: u64| [begin.to_le_bytes(), length.to_le_bytes()].concat();
+    // So many that one call of the library for each would need more stack than a thread has.
+    for nothing in [pair(0, 0), pair(u64::MAX, 8), pair(u64::MAX - 1, 8)] {
+        let pairs = [pair(CODE.start, 0x10), nothing.repeat(100_000), pair(CODE.start + 0x20, 8)].concat();
+        let mut aranges = (12 + pairs.len() as u32).to_le_bytes().to_vec();
+        aranges.extend([2, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0]);
+        aranges.extend(&pairs);
+        let sections = Sections { aranges, ..Sections::of(line_table(5, &names(1, 1, b"a\0"), &one_row(0)), &[]) };
+        with_unit(sections, |dwarf, _, surroundings| {
+            for (limit, expected) in [(LONG, Ok(vec![true])), (Duration::ZERO, Err(DwarfError::TimeUp))] {
+                let (deadline, mut found) = (Deadline::after(limit), Vec::new());
+                let outcome = units::from_aranges(dwarf, &[0], &mut found, &surroundings.context(&deadline));
+                assert_eq!(outcome, expected);
+                let begins: Vec<u64> = found.iter().map(|interval| interval.begin).collect();
+                assert!(begins.starts_with(&[CODE.start]), "{begins:?}");
+                assert_eq!(begins.contains(&(CODE.start + 0x20)), expected.is_ok());
+            }
+        });
+    }
+}
+
+#[test]
+fn time_that_runs_out_in_a_split_unit_is_not_taken_for_a_unit_without_functions() {
+    let sections = || Sections::of(line_table(5, &names(1, 1, b"a\0"), &one_row(0)), &[]);
+    let split = Split::of_file(0, sections().loaded());
+    with_unit(sections(), |dwarf, skeleton, surroundings| {
+        for (limit, expected) in [(LONG, Ok(true)), (Duration::ZERO, Err(DwarfError::TimeUp))] {
+            let deadline = Deadline::after(limit);
+            let context = surroundings.context(&deadline);
+            let found = split.view(0, dwarf, skeleton, &context).map(|view| view.is_some());
+            assert_eq!(found, expected);
         }
     });
 }

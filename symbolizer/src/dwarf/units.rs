@@ -4,11 +4,14 @@
 //! wins. Ranges outside the executable's code are left out: the linker sets those of dropped functions to 0, 1 or −1.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 
-use gimli::DebugInfoOffset;
+use gimli::{DebugInfoOffset, Reader as _, Section as _};
 
+use super::functions::Place;
+use super::lines::lowest_of_dropped;
 use super::opening::UnitOpener;
-use super::{Context, Dwarf, DwarfError};
+use super::{Context, Dwarf, DwarfError, Reader, Unit};
 use crate::elf::contains;
 use crate::limits::{MAX_UNIT_RANGES, MAX_UNITS};
 use crate::statistics::Failure;
@@ -105,7 +108,7 @@ fn add(ranges: &mut Vec<Interval>, interval: Interval, context: &Context<'_>) ->
 }
 
 /// Which units `.debug_aranges` speaks of.
-fn from_aranges(
+pub(super) fn from_aranges(
     dwarf: &Dwarf<'_>,
     offsets: &[usize],
     ranges: &mut Vec<Interval>,
@@ -118,14 +121,36 @@ fn from_aranges(
     while let Ok(Some(header)) = headers.next() {
         context.deadline.tick()?;
         let Some(unit) = numbers.get(&header.debug_info_offset().0).copied() else { continue };
-        let mut entries = header.entries();
-        while let Ok(Some(entry)) = entries.next() {
-            let range = entry.range();
-            add(ranges, Interval { begin: range.begin, end: range.end, unit }, context)?;
+        let Ok(mut pairs) = pairs(dwarf, &header) else { continue };
+        let size = header.encoding().address_size;
+        let dropped = lowest_of_dropped(size);
+        while let (Ok(begin), Ok(length)) = (pairs.read_address(size), pairs.read_address(size)) {
+            context.deadline.tick()?;
+            // A zero pair is the end of a set, or was left where a function was dropped.
+            if (begin, length) == (0, 0) || begin >= dropped {
+                continue;
+            }
+            let Some(end) = begin.checked_add(length) else { break };
+            add(ranges, Interval { begin, end, unit }, context)?;
             listed[unit as usize] = true;
         }
     }
     Ok(listed)
+}
+
+/// The (address, length) pairs of one set. `gimli`'s iterator passes over any number of them in one call, and over zeros by
+/// recursion.
+fn pairs<'a>(dwarf: &Dwarf<'a>, set: &gimli::ArangeHeader<Reader<'a>>) -> Result<Reader<'a>, gimli::Error> {
+    let format = set.encoding().format;
+    let length_size = usize::from(format.initial_length_size());
+    // Version, offset, sizes of an address and of a segment selector; then to a multiple of a pair's size.
+    let header = length_size + 2 + usize::from(format.word_size()) + 2;
+    let pair = usize::from(set.encoding().address_size) * 2;
+    let mut section = *dwarf.debug_aranges.reader();
+    section.skip(set.offset().0)?;
+    section.truncate(length_size + set.length())?;
+    section.skip(header.next_multiple_of(pair.max(1)))?;
+    Ok(section)
 }
 
 fn from_unit<'a>(
@@ -140,11 +165,29 @@ fn from_unit<'a>(
         return Ok(());
     }
     let (unit, _) = opener.open(dwarf, header)?;
-    let mut found = dwarf.unit_ranges(&unit)?;
-    while let Some(range) = found.next()? {
-        add(ranges, Interval { begin: range.begin, end: range.end, unit: number }, context)?;
+    from_root(dwarf, &unit, number, ranges, context)
+}
+
+/// The ranges that the unit's own entry tells.
+pub(super) fn from_root<'a>(
+    dwarf: &Dwarf<'a>,
+    unit: &Unit<'a>,
+    number: u32,
+    ranges: &mut Vec<Interval>,
+    context: &Context<'_>,
+) -> Result<(), DwarfError> {
+    let mut entries = unit.entries();
+    entries.next_dfs()?;
+    let mut place = Place::default();
+    for attribute in entries.current().ok_or(DwarfError::Missing)?.attrs() {
+        place.note(dwarf, unit, attribute)?;
     }
-    Ok(())
+    let mut added = Ok(());
+    place.for_each(dwarf, unit, context, |begin, end| {
+        added = add(ranges, Interval { begin, end, unit: number }, context);
+        if added.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    added
 }
 
 /// Disjoint intervals, ascending; the lowest unit number wins where several overlap.
