@@ -2,7 +2,7 @@
 //!
 //! A file is known by device, inode and path, and asked for once however many processes map it. While it is looked for, its
 //! executable is pending. The answer is kept for a moment, for the processes that wait for it to pick it up. A device that
-//! did not answer in time is left alone for a while.
+//! did not answer in time is left alone for a while, and for as long as it owes that answer.
 
 use hashbrown::HashMap;
 use std::fs::File;
@@ -21,7 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Three devices may be silent at the same time before others wait for the deadline.
 const POOL: PoolOptions =
     PoolOptions { name: "everflame-files", threads: 3, queue: 1024, deadline: DEADLINE, abandoned: 16 };
-/// How long a device that did not answer is left alone: with one attempt in 5 minutes, 16 threads last for 80 minutes.
+/// How long a device that did not answer is left alone at least. Longer while a question of it is unanswered: one attempt every 5
+/// minutes would take all 16 threads within 80 minutes, and from then on whoever asks would wait for ever.
 const AVOID: Duration = Duration::from_secs(300);
 /// Devices that are avoided at a time; more are avoided no longer than these.
 const MAX_AVOIDED: usize = 1024;
@@ -53,6 +54,8 @@ struct Question {
     asked_by: u32,
     /// Who waited until it got stuck.
     told_in_vain: Vec<u32>,
+    /// It is past its deadline and unanswered.
+    is_stuck: bool,
 }
 
 /// A file that a worker has found, or not; to be [answered](AskedFiles::answer).
@@ -71,6 +74,12 @@ pub(super) struct AskedFiles {
     /// Also those that got stuck: their answer may come late.
     questions: HashMap<Ticket, Question>,
     avoided: HashMap<Device, Instant>,
+}
+
+impl Question {
+    fn new(mapping: Mapping, asked_by: u32) -> Question {
+        Question { mapping, asked_by, told_in_vain: Vec::new(), is_stuck: false }
+    }
 }
 
 fn key(mapping: &Mapping) -> AskedKey {
@@ -123,14 +132,18 @@ impl AskedFiles {
             return Answer::Nothing;
         };
         counters.opened_aside += 1;
-        self.questions.insert(ticket, Question { mapping: mapping.clone(), asked_by: pid, told_in_vain: Vec::new() });
+        self.questions.insert(ticket, Question::new(mapping.clone(), pid));
         self.files.insert(key, State::Looking { waiting: vec![pid] });
         Answer::Pending
     }
 
     /// Whether a device is left alone, since it did not answer.
     pub(super) fn avoids(&self, device: Device, now: Instant) -> bool {
-        self.avoided.get(&device).is_some_and(|until| now < *until)
+        self.avoided.get(&device).is_some_and(|until| now < *until) || self.owes_an_answer(device)
+    }
+
+    fn owes_an_answer(&self, device: Device) -> bool {
+        self.questions.values().any(|question| question.is_stuck && question.mapping.device == device)
     }
 
     /// Leaves a device alone from now on.
@@ -160,15 +173,17 @@ impl AskedFiles {
     pub(super) fn take(&mut self, now: Instant) -> (Vec<Arrived>, Vec<u32>) {
         let (mut arrived, mut in_vain) = (Vec::new(), Vec::new());
         for (ticket, report) in self.workers.take(now) {
-            let Some(Question { mapping, asked_by, .. }) = self.questions.get(&ticket) else { continue };
+            let Some(question) = self.questions.get_mut(&ticket) else { continue };
             match report {
                 Report::Done(found) => {
                     // Late or not: the device answers.
-                    self.avoided.remove(&mapping.device);
-                    arrived.push(Arrived { ticket, pid: *asked_by, mapping: mapping.clone(), found });
+                    question.is_stuck = false;
+                    self.avoided.remove(&question.mapping.device);
+                    arrived.push(Arrived { ticket, pid: question.asked_by, mapping: question.mapping.clone(), found });
                 }
                 Report::Stuck => {
-                    let mapping = mapping.clone();
+                    question.is_stuck = true;
+                    let mapping = question.mapping.clone();
                     self.avoid(mapping.device, now);
                     let waiting = self.settle(&mapping, None, 0, now);
                     in_vain.extend(&waiting);
@@ -188,7 +203,7 @@ impl AskedFiles {
 
     /// Says what a file turned out to be; gives the processes that waited for it, or were told in vain before it came late.
     pub(super) fn answer(&mut self, ticket: Ticket, found: Option<ExecutableIndex>, now: Instant) -> Vec<u32> {
-        let Some(Question { mapping, asked_by, told_in_vain }) = self.questions.remove(&ticket) else {
+        let Some(Question { mapping, asked_by, told_in_vain, .. }) = self.questions.remove(&ticket) else {
             return Vec::new();
         };
         let mut told = self.settle(&mapping, found, asked_by, now);
@@ -234,13 +249,15 @@ mod tests {
                 Found::default()
             };
             let ticket = asked.workers.submit(Some(mapping.device), work).unwrap();
-            let question = Question { mapping: mapping.clone(), asked_by: 10, told_in_vain: Vec::new() };
-            asked.questions.insert(ticket, question);
+            asked.questions.insert(ticket, Question::new(mapping.clone(), 10));
             asked.files.insert(key(&mapping), State::Looking { waiting: vec![10, 11] });
             begins.recv().unwrap();
             let late = Instant::now() + DEADLINE;
             assert_eq!(asked.take(late).1, [10, 11]);
             assert!(asked.avoids(mapping.device, late));
+            let owed = late + 2 * AVOID;
+            assert!(asked.avoids(mapping.device, owed), "each further question would take another thread");
+            assert!(!asked.avoids((0, 8), owed));
             drop(end);
             let mut arrived = Vec::new();
             while arrived.is_empty() {

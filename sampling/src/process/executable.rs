@@ -35,7 +35,8 @@ pub enum RowState {
     Loaded(LoadedExecutable),
     /// The file has none, or none that could be read; why is in the text.
     None(String),
-    /// The slab has no room for it, or others need theirs more; tried again after a while if it is still sampled.
+    /// The slab has no room for it, others need theirs more, or its device does not answer; tried again after a while if it is
+    /// still sampled.
     Refused(Retry),
 }
 
@@ -157,7 +158,7 @@ pub struct ExecutableCounters {
     pub stuck: u64,
     /// Files that stayed open because their file system did not answer when they, or others of it, were to be closed.
     pub left_open: u64,
-    /// Files not asked for, because one of the same device got stuck a short time ago.
+    /// Files not asked for, and row builds not begun, because one of the same device got stuck a short time ago or still is.
     pub avoided: u64,
     /// Openings that found no room among those that wait.
     pub not_asked: u64,

@@ -37,11 +37,13 @@ pub(super) struct Readings {
     workers: Workers<Read>,
     /// Asked for and not told of yet.
     under_way: HashMap<Ticket, u32>,
+    /// Told of as stuck, and not done: these processes are not read again, since each try would take another thread.
+    stuck: HashMap<Ticket, u32>,
 }
 
 impl Readings {
     pub(super) fn new() -> Readings {
-        Readings { workers: Workers::new(POOL), under_way: HashMap::new() }
+        Readings { workers: Workers::new(POOL), under_way: HashMap::new(), stuck: HashMap::new() }
     }
 }
 
@@ -59,6 +61,10 @@ impl Processes {
     pub(super) fn read(&mut self, pid: u32, is_first: bool) {
         let Some(process) = self.all.get_mut(&pid) else { return };
         if process.reading.is_some() {
+            return;
+        }
+        if self.readings.stuck.values().any(|stuck| *stuck == pid) {
+            self.counters.maps_not_read += 1;
             return;
         }
         let proc_root = self.proc_root.clone();
@@ -87,12 +93,20 @@ impl Processes {
 
     /// Takes in what workers have read. Gives the processes that changed by it.
     pub fn take_readings(&mut self) -> Vec<u32> {
+        self.take_readings_at(Instant::now())
+    }
+
+    fn take_readings_at(&mut self, now: Instant) -> Vec<u32> {
         let mut changed = Vec::new();
-        if self.readings.under_way.is_empty() {
+        if self.readings.under_way.is_empty() && self.readings.stuck.is_empty() {
             return changed;
         }
-        for (ticket, report) in self.readings.workers.take(Instant::now()) {
+        for (ticket, report) in self.readings.workers.take(now) {
+            self.readings.stuck.remove(&ticket);
             let Some(pid) = self.readings.under_way.remove(&ticket) else { continue };
+            if matches!(report, Report::Stuck) {
+                self.readings.stuck.insert(ticket, pid);
+            }
             let Some(process) = self.all.get_mut(&pid) else { continue };
             // A program that was run meanwhile, or another owner of the pid, has nothing to do with it.
             let Some(reading) = process.reading.take_if(|reading| reading.ticket == ticket) else { continue };
@@ -137,6 +151,7 @@ impl Processes {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::mpsc::channel;
 
     use super::super::mappings::MAX_MAPPINGS;
     use super::*;
@@ -179,6 +194,35 @@ mod tests {
         processes.wait_for_readings();
         let starts: Vec<u64> = processes.get(7).unwrap().mappings.iter().map(|mapping| mapping.start).collect();
         assert_eq!(starts, [0x3000, 0x1_0000, 0x2_0000], "what a record told after the reading was asked for is kept");
+    }
+
+    #[test]
+    fn a_process_whose_reading_got_stuck_is_not_read_again_before_that_ends() {
+        let root = tempfile::tempdir().unwrap();
+        make(root.path(), 7, [0x1_0000].into_iter());
+        let mut processes = Processes::new(root.path());
+        processes.scan();
+        let ((begun, begins), (end, ends)) = (channel(), channel::<()>());
+        let work = move || {
+            begun.send(()).unwrap();
+            let _ = ends.recv();
+            Read { maps: Maps::default(), comm: "".into(), executable: "".into() }
+        };
+        let ticket = processes.readings.workers.submit(None, work).unwrap();
+        begins.recv().unwrap();
+        processes.readings.under_way.insert(ticket, 7);
+        processes.get_mut(7).unwrap().reading = Some(Reading { ticket, is_first: false, since: Vec::new() });
+        assert_eq!(processes.take_readings_at(Instant::now() + DEADLINE), [7]);
+        processes.read(7, false);
+        assert!(processes.get(7).unwrap().reading.is_none(), "it would take another thread");
+        assert_eq!(processes.counters.maps_not_read, 2);
+        drop(end);
+        while !processes.readings.stuck.is_empty() {
+            processes.readings.workers.wait(DEADLINE);
+            processes.take_readings();
+        }
+        processes.read(7, false);
+        assert!(processes.get(7).unwrap().reading.is_some());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::eviction::{Holder, Refusal, choose};
 use super::executable::{Executable, ExecutableIndex, Retry, RowState};
 use super::executables::Executables;
 use super::mapped_file::with_bytes;
-use super::workers::{PoolOptions, Report, Ticket, Workers};
+use super::workers::{Lane, PoolOptions, Report, Ticket, Workers};
 use crate::sampler::SamplerError;
 use crate::tables::Tables;
 
@@ -52,6 +52,7 @@ struct UnderWay {
     pool: Pool,
     ticket: Ticket,
     index: ExecutableIndex,
+    lane: Lane,
     /// Past its deadline: nobody waits for it, but it may still come.
     is_stuck: bool,
 }
@@ -83,8 +84,14 @@ impl RowBuilders {
             None => (Pool::Local, self.local.submit_sized(None, executable.size, work)),
             lane @ Some(_) => (Pool::Slow, self.slow.submit_sized(lane, executable.size, work)),
         };
-        self.under_way.extend(asked.map(|ticket| UnderWay { pool, ticket, index, is_stuck: false }));
+        let lane = executable.lane;
+        self.under_way.extend(asked.map(|ticket| UnderWay { pool, ticket, index, lane, is_stuck: false }));
         asked.is_some()
+    }
+
+    /// Whether a build of that lane is past its deadline: another would take another thread.
+    fn is_stuck_in(&self, lane: Lane) -> bool {
+        lane.is_some() && self.under_way.iter().any(|build| build.is_stuck && build.lane == lane)
     }
 
     /// Builds that somebody waits for.
@@ -132,6 +139,7 @@ impl Executables {
     /// The descriptor of an executable, which is reserved, and its rows asked for, if this is the first time.
     pub fn descriptor(&mut self, index: ExecutableIndex, tables: &mut Tables) -> Result<u32, SamplerError> {
         let Some(executable) = self.slots.get_mut(index) else { return Ok(0) };
+        let (lane, is_unbuilt) = (executable.lane, matches!(executable.rows, RowState::Unbuilt));
         let descriptor = match executable.descriptor {
             Some(known) => known,
             None => {
@@ -143,10 +151,21 @@ impl Executables {
                 reserved
             }
         };
-        if matches!(executable.rows, RowState::Unbuilt) && self.builders.ask(index, executable) {
+        if is_unbuilt && self.builders.is_stuck_in(lane) {
+            self.put_off(index, tables);
+        } else if is_unbuilt && self.builders.ask(index, executable) {
             executable.rows = RowState::Building;
         }
         Ok(descriptor)
+    }
+
+    /// Its device does not answer another build: nobody waits for its rows, and they are asked for again later.
+    fn put_off(&mut self, index: ExecutableIndex, tables: &mut Tables) {
+        self.counters.avoided += 1;
+        let state = self.refuse(index, Some(self.now_ns), tables);
+        if let Some(executable) = self.slots.get_mut(index) {
+            executable.rows = state;
+        }
     }
 
     /// Puts finished rows into the slab. Gives the executables that were without rows for the kernel until then.
@@ -159,7 +178,11 @@ impl Executables {
         for (index, report) in self.builders.take(now) {
             let state = match report {
                 Report::Done(built) => self.load(index, built, tables)?,
-                Report::Stuck | Report::Dropped => {
+                Report::Dropped => {
+                    self.put_off(index, tables);
+                    continue;
+                }
+                Report::Stuck => {
                     if let Some(lane) = self.slots.get(index).and_then(|executable| executable.lane) {
                         self.asked.avoid(lane, now);
                     }
@@ -273,12 +296,13 @@ impl Executables {
         RowState::Refused(Retry { at_ns, waited_ns })
     }
 
-    /// Builds again what was refused long enough ago and sampled since.
+    /// Builds again what was refused long enough ago and sampled since, unless its device still owes another build.
     pub(super) fn retry_refused(&mut self, now_ns: u64) {
         for (index, executable) in self.slots.iter_mut() {
             let RowState::Refused(retry) = executable.rows else { continue };
             let sampled_since = executable.last_sampled_ns > retry.at_ns.saturating_sub(retry.waited_ns);
-            if now_ns >= retry.at_ns && sampled_since && self.builders.ask(index, executable) {
+            let is_due = now_ns >= retry.at_ns && sampled_since && !self.builders.is_stuck_in(executable.lane);
+            if is_due && self.builders.ask(index, executable) {
                 executable.rows = RowState::Building;
             }
         }
@@ -302,6 +326,7 @@ fn build(input: &Input) -> Result<(Plan, BuildStats, bool), String> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::mpsc::channel;
 
     use super::super::mappings::{Backing, Mapping};
     use super::super::snapshot::{Resolution, Resolved};
@@ -351,6 +376,51 @@ mod tests {
             assert_eq!(regained, if says_none { vec![index] } else { vec![] });
             assert!(!executables.get(index).unwrap().awaits_rows());
         }
+    }
+
+    #[test]
+    fn a_build_that_was_not_begun_since_its_device_fell_silent_is_begun_once_it_answers() {
+        let ((mut executables, index), mut tables) = (with_vdso(), tables());
+        let lane = Some((0, 7));
+        executables.slots.get_mut(index).unwrap().lane = lane;
+        let ((begun, begins), (end, ends)) = (channel(), channel::<()>());
+        let stuck = move || {
+            begun.send(()).unwrap();
+            let _ = ends.recv();
+            Built { result: Err("a test".into()), nanoseconds: 0 }
+        };
+        let ticket = executables.builders.slow.submit(lane, stuck).unwrap();
+        begins.recv().unwrap();
+        let forgotten = ExecutableIndex { slot: 99, generation: 0 };
+        let under_way = UnderWay { pool: Pool::Slow, ticket, index: forgotten, lane, is_stuck: false };
+        executables.builders.under_way.push(under_way);
+        executables.descriptor(index, &mut tables).unwrap();
+        assert!(executables.get(index).unwrap().awaits_rows());
+
+        executables.take_built(&mut tables, Instant::now() + DEADLINE).unwrap();
+        assert!(matches!(executables.get(index).unwrap().rows, RowState::Refused(_)), "nobody waits for it");
+        assert_eq!(executables.counters.avoided, 1);
+        executables.now_ns = 1;
+        executables.touch(index);
+        executables.retry_refused(RETRY_NS);
+        assert!(!executables.get(index).unwrap().awaits_rows(), "the device still owes an answer");
+        executables.slots.get_mut(index).unwrap().rows = RowState::Unbuilt;
+        executables.descriptor(index, &mut tables).unwrap();
+        assert!(!executables.get(index).unwrap().awaits_rows(), "nor is it asked for the first time");
+
+        drop(end);
+        while executables.builders.is_stuck_in(lane) {
+            executables.builders.slow.wait(DEADLINE);
+            executables.take_built(&mut tables, Instant::now()).unwrap();
+        }
+        executables.now_ns = 2;
+        executables.touch(index);
+        executables.retry_refused(MAX_RETRY_NS);
+        while executables.working() > 0 {
+            executables.wait(DEADLINE);
+            executables.take_built(&mut tables, Instant::now()).unwrap();
+        }
+        assert!(matches!(executables.get(index).unwrap().rows, RowState::Loaded(_)));
     }
 
     #[test]
