@@ -59,9 +59,9 @@ pub struct Process {
     pub program: u32,
     /// How often a mapping took the place of other code.
     pub displacements: u32,
-    /// Its leader has ended, other threads have not.
+    /// Its leader has ended; other threads have not, unless [`Process::ended_ns`] says so.
     pub(super) leader_ended: bool,
-    /// When a thread of it ended since its leader did, ns: then it was not asked yet whether it was the last one.
+    /// When a thread of it last ended since its leader did, ns: whether none is left is asked until it is so.
     pub(super) thread_ended_ns: Option<u64>,
     /// Set by exec until the first executable mapping names the program.
     pub(super) awaiting_program: bool,
@@ -112,8 +112,8 @@ impl Process {
     }
 
     /// Whether its memory was being exchanged or given up at this time, as far as records tell. Exec tells its record after
-    /// the exchange, and replaces the registers at its end; exit tells it after the memory is gone, which takes longest of large
-    /// processes.
+    /// the exchange, and replaces the registers at its end. Exit tells it before the memory is given up since 6.16 and on stable
+    /// kernels with that change, else after that; it takes longest of large processes, seconds.
     pub fn is_without_memory(&self, time_ns: u64) -> bool {
         const BEFORE_EXEC_NS: u64 = 20_000_000;
         const AFTER_EXEC_NS: u64 = 5_000_000;

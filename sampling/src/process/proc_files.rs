@@ -24,7 +24,7 @@ pub(super) struct Stat {
     pub(super) parent: u32,
     /// CLOCK_BOOTTIME, ns.
     pub(super) start_time_ns: u64,
-    /// The leader is a zombie: of a process that has ended, or one that lives on in its other threads.
+    /// The leader is a zombie or about to be one: of a process that has ended, or one that lives on in its other threads.
     pub(super) leader_ended: bool,
 }
 
@@ -80,12 +80,17 @@ fn ticks_per_second() -> u64 {
     u64::try_from(ticks).ok().filter(|ticks| *ticks > 0).unwrap_or(100)
 }
 
-/// State, parent pid and start time in ticks since boot, fields 3, 4 and 22 of `/proc/PID/stat`; comm may hold any character.
+/// State, parent pid, flags and start time in ticks since boot, fields 3, 4, 9 and 22 of `/proc/PID/stat`; comm may hold any
+/// character.
 fn parse_stat(stat: &str, tick_ns: u64) -> Option<Stat> {
+    /// The task is in `do_exit`, be it for seconds (include/linux/sched.h).
+    const PF_EXITING: u32 = 4;
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let leader_ended = matches!(fields.next()?, "Z" | "X");
+    let is_zombie = matches!(fields.next()?, "Z" | "X");
     let parent = fields.next()?.parse().ok()?;
-    let start_ticks: u64 = fields.nth(17)?.parse().ok()?;
+    let flags: u32 = fields.nth(4)?.parse().ok()?;
+    let leader_ended = is_zombie || flags & PF_EXITING != 0;
+    let start_ticks: u64 = fields.nth(12)?.parse().ok()?;
     Some(Stat { parent, start_time_ns: start_ticks.saturating_mul(tick_ns), leader_ended })
 }
 

@@ -14,11 +14,13 @@ use super::mappings::Mapping;
 use super::one_process::{Process, Published};
 use super::proc_files::{has_other_threads, list, read_process};
 use super::readings::Readings;
-use super::rescan::Rescan;
+use super::rescan::{Rescan, clock_ns};
 use crate::sampler::perf_record::{Event, Mmap, PerfRecord};
 
 /// Most processes that are known at a time, live and just ended; about 300 bytes each, mappings apart.
 pub const MAX_PROCESSES: usize = 65536;
+/// Most processes without their leader that are looked at at a time: 8 µs each, 0.3 ms with thousands of threads.
+const MAX_LEADERLESS_LOOKS: usize = 64;
 /// How long a process that ended is still known, ns: its samples and copies may be a drain or two behind.
 const KEEP_ENDED_NS: u64 = 5_000_000_000;
 
@@ -33,7 +35,8 @@ pub struct ProcessCounters {
     pub maps_read: u64,
     /// Of those, how many because they had too many mappings to keep, or records of theirs were lost.
     pub maps_reread: u64,
-    /// Readings that were given up after their deadline, or found no room among those that wait.
+    /// Readings that were given up after their deadline, were not begun since one of the same process still is, or found no room among
+    /// those that wait.
     pub maps_not_read: u64,
     /// Looks at all of `/proc`, because records were lost or the table was full.
     pub rescans: u64,
@@ -49,6 +52,8 @@ pub struct Processes {
     pub(super) proc_root: PathBuf,
     pub(super) readings: Readings,
     pub(super) rescan: Rescan,
+    /// Pid of the process without its leader that was looked at last.
+    leaderless: u32,
     /// What was left out.
     pub counters: ProcessCounters,
 }
@@ -61,6 +66,7 @@ impl Processes {
             proc_root: proc_root.to_owned(),
             readings: Readings::new(),
             rescan: Rescan::default(),
+            leaderless: 0,
             counters: ProcessCounters::default(),
         }
     }
@@ -82,10 +88,14 @@ impl Processes {
     /// The process, read from `/proc` if no record told of it; its mappings come later.
     pub fn ensure(&mut self, pid: u32) -> Option<&mut Process> {
         if !self.all.contains_key(&pid) {
-            let Some(process) = read_process(&self.proc_root, pid) else {
+            let Some(mut process) = read_process(&self.proc_root, pid) else {
                 self.counters.unknown += 1;
                 return None;
             };
+            if process.leader_ended && !has_other_threads(&self.proc_root, pid) {
+                // Its exit may have been told long ago: it still gives its memory up, or waits for its parent.
+                process.ended_ns = Some(clock_ns(libc::CLOCK_MONOTONIC));
+            }
             self.insert(process);
             self.read(pid, true);
         }
@@ -263,16 +273,22 @@ impl Processes {
     }
 
     /// Ends processes whose last thread has ended after their leader. Asked once a second or so, since each exit of a thread would
-    /// cost a look. Gives what the kernel still has of them: the caller takes it out of the hash and frees it.
+    /// cost a look, and until the answer is that none is left: a thread is still there after its exit was told, for seconds if it
+    /// gives up much memory. Gives what the kernel still has of them: the caller takes it out of the hash and frees it.
     pub fn end_leaderless(&mut self) -> Vec<(u32, Published)> {
+        let is_open = |process: &&Process| process.leader_ended && process.ended_ns.is_none();
+        let asked = self.all.values().filter(is_open).filter(|process| process.thread_ended_ns.is_some());
+        let mut asked: Vec<u32> = asked.map(|process| process.pid).collect();
+        // Round about by pid, so that each has its turn.
+        let first = self.leaderless.wrapping_add(1);
+        asked.sort_unstable_by_key(|pid| pid.wrapping_sub(first));
+        asked.truncate(MAX_LEADERLESS_LOOKS);
+        self.leaderless = asked.last().copied().unwrap_or_default();
         let mut retired = Vec::new();
-        for process in self.all.values_mut().filter(|process| process.leader_ended && process.ended_ns.is_none()) {
-            if let Some(ended_ns) = process.thread_ended_ns.take()
-                && !has_other_threads(&self.proc_root, process.pid)
-            {
-                process.ended_ns = Some(ended_ns);
-                retired.extend(process.published.take().map(|published| (process.pid, published)));
-            }
+        for pid in asked.into_iter().filter(|pid| !has_other_threads(&self.proc_root, *pid)) {
+            let Some(process) = self.all.get_mut(&pid) else { continue };
+            process.ended_ns = process.thread_ended_ns.take();
+            retired.extend(process.published.take().map(|published| (pid, published)));
         }
         retired
     }
@@ -363,16 +379,59 @@ mod tests {
         }
         let mut processes = Processes::new(root.path());
         processes.apply(&record(10, 10, Event::Fork { parent_pid: 9 }));
-        let mut ends = |tid: u32| {
-            processes.apply(&record(10, tid, Event::Exit));
+        let look = |processes: &mut Processes| {
             processes.end_leaderless();
             processes.get(10).unwrap().ended_ns
         };
-        assert_eq!(ends(10), None);
+        for tid in [10, 11, 12] {
+            processes.apply(&record(10, tid, Event::Exit));
+            assert_eq!(look(&mut processes), None);
+        }
+        // All have told of their exit; the last ones still give up the memory.
         std::fs::remove_dir(tasks.join("11")).unwrap();
-        assert_eq!(ends(11), None);
+        assert_eq!(look(&mut processes), None);
         std::fs::remove_dir(tasks.join("12")).unwrap();
-        assert_eq!(ends(12), Some(100));
+        assert_eq!(look(&mut processes), Some(100));
+    }
+
+    #[test]
+    fn of_very_many_processes_without_their_leader_each_has_its_turn() {
+        let root = tempfile::tempdir().unwrap();
+        let mut processes = Processes::new(root.path());
+        let pids = 10..10 + 3 * MAX_LEADERLESS_LOOKS as u32;
+        let thread_of = |pid: u32| root.path().join(format!("{pid}/task/1"));
+        for pid in pids.clone() {
+            std::fs::create_dir_all(thread_of(pid)).unwrap();
+            processes.apply(&record(pid, pid, Event::Fork { parent_pid: 9 }));
+            processes.apply(&record(pid, pid, Event::Exit));
+        }
+        processes.end_leaderless();
+        pids.clone().for_each(|pid| std::fs::remove_dir(thread_of(pid)).unwrap());
+        let ended = |processes: &Processes| processes.iter().filter(|process| process.ended_ns.is_some()).count();
+        for looks in 1..=3 {
+            processes.end_leaderless();
+            assert_eq!(ended(&processes), looks * MAX_LEADERLESS_LOOKS);
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_met_while_it_dies_has_ended_unless_other_threads_live_on() {
+        let root = tempfile::tempdir().unwrap();
+        // Flags, field 9: the second has `PF_EXITING`.
+        for (pid, flags, tasks, leader_ended, ended) in [
+            (10, 0x40_0100, vec![10], false, false),
+            (11, 0x40_0104, vec![11], true, true),
+            (12, 0x40_0104, vec![12, 13], true, false),
+        ] {
+            for task in tasks {
+                std::fs::create_dir_all(root.path().join(format!("{pid}/task/{task}"))).unwrap();
+            }
+            let stat = format!("{pid} (x) R 1 1 1 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 1 0 1000 100");
+            std::fs::write(root.path().join(format!("{pid}/stat")), stat).unwrap();
+            let mut processes = Processes::new(root.path());
+            let process = processes.ensure(pid).unwrap();
+            assert_eq!((process.leader_ended, process.ended_ns.is_some()), (leader_ended, ended), "{pid}");
+        }
     }
 
     #[test]

@@ -84,14 +84,16 @@ impl Processes {
 
 /// How much further CLOCK_BOOTTIME is than CLOCK_MONOTONIC: the time that the machine slept, ns.
 fn boot_offset_ns() -> u64 {
-    let now = |clock: libc::clockid_t| {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes the timespec; both clocks always exist.
-        unsafe { libc::clock_gettime(clock, &mut time) };
-        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-    };
-    let monotonic = now(libc::CLOCK_MONOTONIC);
-    now(libc::CLOCK_BOOTTIME).saturating_sub(monotonic)
+    let monotonic = clock_ns(libc::CLOCK_MONOTONIC);
+    clock_ns(libc::CLOCK_BOOTTIME).saturating_sub(monotonic)
+}
+
+/// What CLOCK_MONOTONIC or CLOCK_BOOTTIME says, ns.
+pub(super) fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the timespec; both clocks always exist.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 #[cfg(test)]
