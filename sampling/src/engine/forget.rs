@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::held::Held;
 use super::run::Engine;
 use super::settle::Unfinished;
 use crate::process::{ExecutableIndex, Snapshot};
@@ -16,12 +17,13 @@ impl Engine {
     /// Called about once a second.
     pub(super) fn forget(&mut self, now_ns: u64) {
         self.give_up_copies(now_ns);
+        // Who is found to have ended only now is kept until the next call, however long ago that was: samples may be a drain behind.
+        self.processes.forget_ended(now_ns);
         let mut ended = self.processes.end_leaderless();
         ended.extend(self.processes.rescan(now_ns));
         for (pid, published) in ended {
             self.retire(pid, published);
         }
-        self.processes.forget_ended(now_ns);
         let processes = &self.processes;
         self.executables.forget_ended(now_ns, |pid| processes.get(pid).is_some());
         self.snapshots.retain(|pid, _| processes.get(*pid).is_some());
@@ -37,8 +39,10 @@ impl Engine {
     /// Processes that were without some file for long are looked at again: nothing else would tell that it can be had.
     fn look_for_files_again(&mut self, now_ns: u64) {
         let processes = &self.processes;
-        let lives = |pid: u32| processes.get(pid).is_some_and(|process| process.ended_ns.is_none());
-        let due = self.snapshots.iter().filter(|(pid, held)| held.is_worth_another_look(now_ns) && lives(**pid));
+        let is_due = |pid: u32, held: &Held| {
+            processes.get(pid).is_some_and(|process| held.is_worth_another_look(process, now_ns))
+        };
+        let due = self.snapshots.iter().filter(|(pid, held)| is_due(**pid, held));
         let due: Vec<u32> = due.map(|(pid, _)| *pid).take(MAX_LOOKS).collect();
         for pid in due {
             self.processes.changed(pid);

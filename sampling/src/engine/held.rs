@@ -40,16 +40,33 @@ impl Held {
         mappings >= MANY_MAPPINGS && !self.snapshot.is_pending && now_ns.saturating_sub(self.taken_ns) < pause_ns
     }
 
-    /// Whether a file that could not be had may be there by now: what refused it may have been full, or silent, for a while.
-    pub(super) fn is_worth_another_look(&self, now_ns: u64) -> bool {
-        self.lacks_file && now_ns.saturating_sub(self.taken_ns) >= LOOK_AGAIN_NS
+    /// Whether a file that could not be had may be there by now: what refused it may have been full, or silent, for a while. Only
+    /// for a process that is sampled and still runs the program: of one that is not wanted any more, a table would be in the way.
+    pub(super) fn is_worth_another_look(&self, process: &Process, now_ns: u64) -> bool {
+        let is_due = self.lacks_file && now_ns.saturating_sub(self.taken_ns) >= LOOK_AGAIN_NS;
+        is_due && process.sampled && process.ended_ns.is_none() && self.is_of(process)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::process::{Backing, Mapping, Mappings, Resolution};
+    use crate::process::{Backing, Mapping, Mappings, Processes, Resolution};
+    use crate::sampler::perf_record::{Event, PerfRecord};
+
+    fn tell(processes: &mut Processes, event: Event) {
+        processes.apply(&PerfRecord { time_ns: 1, cpu: 0, pid: 7, tid: 7, event });
+    }
+
+    /// Process 7, of which [`held`] is a snapshot.
+    fn sampled() -> Processes {
+        let mut processes = Processes::new(Path::new("/nowhere"));
+        tell(&mut processes, Event::Fork { parent_pid: 6 });
+        processes.get_mut(7).unwrap().sampled = true;
+        processes
+    }
 
     fn held(mappings: usize, backing: Backing) -> Held {
         let mapping = |at: u64| Mapping {
@@ -84,12 +101,31 @@ mod tests {
         for (mappings, backing, waits) in
             [(2, Backing::File, true), (2, Backing::Anonymous, false), (0, Backing::File, false)]
         {
-            let held = held(mappings, backing);
-            assert_eq!(held.is_worth_another_look(1000 + LOOK_AGAIN_NS), waits, "{mappings} {backing:?}");
-            assert!(!held.is_worth_another_look(999 + LOOK_AGAIN_NS));
+            let (held, processes) = (held(mappings, backing), sampled());
+            let process = processes.get(7).unwrap();
+            assert_eq!(held.is_worth_another_look(process, 1000 + LOOK_AGAIN_NS), waits, "{mappings} {backing:?}");
+            assert!(!held.is_worth_another_look(process, 999 + LOOK_AGAIN_NS));
         }
         let mut held = held(1, Backing::File);
         held.snapshot.resolved = vec![Resolution::Pending].into();
         assert!(!held.snapshot.lacks_file(), "it is still looked for");
+    }
+
+    #[test]
+    fn nobody_looks_again_for_a_process_that_is_unwanted_has_ended_or_runs_another_program() {
+        let held = held(1, Backing::File);
+        let is_looked_at =
+            |processes: &Processes| held.is_worth_another_look(processes.get(7).unwrap(), 1000 + LOOK_AGAIN_NS);
+        let changes: [fn(&mut Processes); 3] = [
+            |processes| processes.get_mut(7).unwrap().sampled = false,
+            |processes| tell(processes, Event::Exit),
+            |processes| tell(processes, Event::Comm { comm: b"y".to_vec(), exec: true }),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            let mut processes = sampled();
+            assert!(is_looked_at(&processes));
+            change(&mut processes);
+            assert!(!is_looked_at(&processes), "{at}");
+        }
     }
 }
