@@ -105,6 +105,7 @@ fn losses(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Error
         ("malformed", engine.malformed_records),
         ("side_band_malformed", engine.malformed_side_band),
         ("side_band_lost", engine.side_band_lost),
+        ("side_band_gaps", engine.side_band_gaps),
         ("late", engine.late),
         ("kernel_symbols", engine.kernel_symbols_dropped),
         ("cgroups", engine.cgroups_dropped),

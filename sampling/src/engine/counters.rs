@@ -17,6 +17,8 @@ pub struct EngineCounters {
     pub malformed_side_band: u64,
     /// Side-band records that perf lost because a ring was full.
     pub side_band_lost: u64,
+    /// Times that CPUs came or went: what happened there while their events were dead, or not there yet, no record tells.
+    pub side_band_gaps: u64,
     /// Stack copies that found no room in their ring; each sample without its copy is among `copies_lost` as well.
     pub copies_not_in_ring: u64,
     /// Tables and views of processes with very many mappings that were not made anew yet, to bound what they cost.

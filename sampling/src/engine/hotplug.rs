@@ -1,4 +1,5 @@
-//! CPUs that come and go: their events are closed and opened, and the ledger keeps what was counted.
+//! CPUs that come and go: their events are closed and opened, and the ledger keeps what was counted. What processes did there while
+//! there were no events, or dead ones, no record tells: `/proc` is looked at.
 //!
 //! The kernel takes the events off a CPU that goes offline, and does not put them back when it returns (kernel/events/core.c,
 //! `__perf_event_exit_context`). After suspend, or SMT switched off and on between two looks, the list of CPUs is as it was and
@@ -61,6 +62,10 @@ impl Engine {
         let come = self.timers.open_missing(&online)?;
         if !come.is_empty() {
             self.idle_of_come(&come)?;
+        }
+        if !gone.is_empty() || !come.is_empty() {
+            self.counters.side_band_gaps += 1;
+            self.processes.lost_records();
         }
         if now_ns.saturating_sub(self.looks.idle_ns) >= LOOK_AT_IDLE_NS {
             self.looks.idle_ns = now_ns;

@@ -70,6 +70,7 @@ fn of_engine(counters: &EngineCounters) -> Vec<(&'static str, u64)> {
         waits_cut,
         throttled,
         side_band_lost,
+        side_band_gaps,
         malformed_side_band,
         kernel_symbols_dropped,
         cgroups_dropped,
