@@ -1,10 +1,10 @@
 //! Files of file systems that may never answer are closed by workers: `close` asks such a file system as well.
 //!
 //! Whoever drops a file last, be it the engine or a thread that names an interval, only puts it into a channel. One job at a
-//! time closes a lane's files. A lane that does not answer is left alone for a while; its files wait meanwhile, so many of them,
-//! and what is more stays open for good.
+//! time closes a lane's files. A lane that does not answer is left alone for a while; its files wait meanwhile, so many of each
+//! lane, and what is more stays open for good.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -27,7 +27,7 @@ const BATCH: usize = 64;
 const SILENCE: Duration = Duration::from_secs(300);
 /// Threads that one lane may hold; then it is left alone until one of them gets its answer.
 const MAX_STUCK: usize = 2;
-/// Most files that wait to be closed. Each is a descriptor.
+/// Most files of one lane that wait to be closed. Each is a descriptor, whether it waits or is given up.
 const MAX_BACKLOG: usize = 1024;
 
 /// A file that is closed only where that is said: a job that is thrown away must not close it.
@@ -50,7 +50,8 @@ pub(super) struct Closing {
     workers: Workers<()>,
     sender: Sender<(Device, Unclosed)>,
     dropped: Receiver<(Device, Unclosed)>,
-    backlog: VecDeque<(Device, Unclosed)>,
+    /// No lane's is empty.
+    backlog: HashMap<Device, Vec<Unclosed>>,
     /// Lanes that did not answer, and until when they are left alone.
     silent: HashMap<Device, Instant>,
     under_way: HashMap<Ticket, Job>,
@@ -65,7 +66,7 @@ impl Closing {
             workers: Workers::new(POOL),
             sender,
             dropped,
-            backlog: VecDeque::new(),
+            backlog: HashMap::new(),
             silent: HashMap::new(),
             under_way: HashMap::new(),
             left_open: 0,
@@ -88,10 +89,12 @@ impl Closing {
         let fell_silent = self.take_reports(now);
         self.silent.retain(|_, until| now < *until);
         while let Ok((device, file)) = self.dropped.try_recv() {
-            let has_room = self.backlog.len() < MAX_BACKLOG;
-            self.left_open += u64::from(!has_room || self.is_silent(device));
+            let is_silent = self.is_silent(device);
+            let waiting = self.backlog.entry(device).or_default();
+            let has_room = waiting.len() < MAX_BACKLOG;
+            self.left_open += u64::from(!has_room || is_silent);
             if has_room {
-                self.backlog.push_back((device, file));
+                waiting.push(file);
             }
         }
         self.ask();
@@ -105,8 +108,8 @@ impl Closing {
             match report {
                 Report::Done(()) => drop(self.silent.remove(&job.device)),
                 Report::Stuck => {
-                    let behind = self.backlog.iter().filter(|(device, _)| *device == job.device);
-                    self.left_open += (job.files + behind.count()) as u64;
+                    let behind = self.backlog.get(&job.device).map_or(0, Vec::len);
+                    self.left_open += (job.files + behind) as u64;
                     self.silent.insert(job.device, now + SILENCE);
                     fell_silent.push(job.device);
                     // Should it ever get its answer, its files are closed.
@@ -130,18 +133,14 @@ impl Closing {
 
     /// One job for each lane that neither is silent nor has one.
     fn ask(&mut self) {
-        let mut batches: HashMap<Device, Vec<Unclosed>> = HashMap::new();
         let room = QUEUE.saturating_sub(self.under_way.len());
-        for (device, file) in std::mem::take(&mut self.backlog) {
-            let batch = batches.get(&device).map_or(0, Vec::len);
-            let has_room = if batch == 0 { batches.len() < room } else { batch < BATCH };
-            if has_room && !self.is_silent(device) && !self.is_busy(device) {
-                batches.entry(device).or_default().push(file);
-            } else {
-                self.backlog.push_back((device, file));
+        let ready = self.backlog.keys().copied().filter(|device| !self.is_silent(*device) && !self.is_busy(*device));
+        for device in ready.take(room).collect::<Vec<Device>>() {
+            let Some(mut batch) = self.backlog.remove(&device) else { continue };
+            let rest = batch.split_off(batch.len().min(BATCH));
+            if !rest.is_empty() {
+                self.backlog.insert(device, rest);
             }
-        }
-        for (device, batch) in batches {
             let files = batch.len();
             let close = move || batch.into_iter().for_each(Unclosed::close);
             match self.workers.submit(Some(device), close) {
@@ -183,23 +182,26 @@ mod tests {
         }
     }
 
-    /// Rounds at that time, until `done`.
-    fn rounds(closing: &mut Closing, now: impl Fn() -> Instant, done: impl Fn(&Closing) -> bool) {
-        let began = Instant::now();
-        while !done(closing) {
-            assert!(began.elapsed() < DEADLINE * 12, "nothing happens");
-            closing.end_round(now());
-            closing.workers.wait(Duration::from_millis(10));
+    /// Rounds as of `now`, each after a job has ended, until `done`.
+    fn rounds(closing: &mut Closing, now: Instant, done: impl Fn(&Closing) -> bool) {
+        loop {
+            closing.end_round(now);
+            if done(closing) {
+                return;
+            }
+            closing.workers.wait(SILENCE);
         }
     }
 
-    /// A job of that lane that ends when the sender is dropped.
+    /// A job of that lane that has begun, and ends when the sender is dropped.
     fn block(closing: &mut Closing, device: Device) -> Sender<()> {
-        let (release, held) = channel::<()>();
+        let ((begun, begins), (release, held)) = (channel(), channel::<()>());
         let wait = move || {
+            begun.send(()).unwrap();
             let _ = held.recv();
         };
         let blocker = closing.workers.submit(Some(device), wait).unwrap();
+        begins.recv().unwrap();
         closing.under_way.insert(blocker, Job { device, files: 1, is_stuck: false });
         release
     }
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!(slow.as_raw_fd(), 701);
         drop(slow);
         assert!(is_open(701), "nobody has closed it yet");
-        rounds(&mut closing, Instant::now, |_| !is_open(701));
+        rounds(&mut closing, Instant::now(), |_| !is_open(701));
         assert_eq!(closing.left_open(), 0);
     }
 
@@ -222,14 +224,13 @@ mod tests {
         let mut closing = Closing::new();
         let release = block(&mut closing, DEVICE);
         drop(closing.hold(file(702), LANE));
-        // The worker has begun by the time that its deadline passes for the books.
         let late = Instant::now() + DEADLINE * 2;
-        rounds(&mut closing, || late, |closing| closing.silent.contains_key(&DEVICE));
+        assert_eq!(closing.end_round(late), [DEVICE]);
         drop(closing.hold(file(703), LANE));
         assert!(closing.end_round(late).is_empty(), "told once");
         assert_eq!((closing.left_open(), is_open(702), is_open(703)), (3, true, true), "it is not asked again");
         drop(release);
-        rounds(&mut closing, || late, |_| !is_open(702) && !is_open(703));
+        rounds(&mut closing, late, |_| !is_open(702) && !is_open(703));
     }
 
     #[test]
@@ -237,11 +238,11 @@ mod tests {
         let mut closing = Closing::new();
         let release = block(&mut closing, DEVICE);
         let late = Instant::now() + DEADLINE * 2;
-        rounds(&mut closing, || late, |closing| closing.silent.contains_key(&DEVICE));
+        assert_eq!(closing.end_round(late), [DEVICE]);
         drop(closing.hold(file(704), LANE));
         closing.end_round(late + SILENCE - Duration::from_nanos(1));
         assert!(is_open(704));
-        rounds(&mut closing, || late + SILENCE, |_| !is_open(704));
+        rounds(&mut closing, late + SILENCE, |_| !is_open(704));
         drop(release);
     }
 
@@ -259,13 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_among_those_that_wait_stays_open_and_is_counted() {
+    fn what_finds_no_room_among_those_of_its_file_system_stays_open_and_others_do_not() {
         let mut closing = Closing::new();
-        closing.silent.insert(DEVICE, Instant::now() + SILENCE);
-        let wait = |_| (DEVICE, Unclosed(ManuallyDrop::new(file(705))));
-        closing.backlog = (0..MAX_BACKLOG).map(wait).collect();
+        let now = Instant::now();
+        closing.silent.insert(DEVICE, now + SILENCE);
+        let wait = |_| Unclosed(ManuallyDrop::new(file(705)));
+        closing.backlog.insert(DEVICE, (0..MAX_BACKLOG).map(wait).collect());
         drop(closing.hold(file(706), LANE));
-        closing.end_round(Instant::now());
-        assert_eq!((closing.backlog.len(), closing.left_open(), is_open(706)), (MAX_BACKLOG, 1, true));
+        drop(closing.hold(file(707), Some((0, 8))));
+        rounds(&mut closing, now, |_| !is_open(707));
+        let waiting = closing.backlog.values().map(Vec::len).sum::<usize>();
+        assert_eq!((waiting, closing.left_open(), is_open(706)), (MAX_BACKLOG, 1, true));
     }
 }
