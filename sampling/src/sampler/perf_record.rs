@@ -109,7 +109,8 @@ pub struct KernelSymbol {
 }
 
 impl KernelSymbol {
-    /// PERF_RECORD_KSYMBOL_TYPE_BPF: a BPF program. The other kinds are parts of the kernel: trampolines, probes' slots.
+    /// PERF_RECORD_KSYMBOL_TYPE_BPF: a BPF program, or a trampoline or dispatcher that was made for some. The other kinds are parts
+    /// of the kernel: ftrace's trampolines, probes' slots.
     pub const BPF: u16 = 1;
 }
 

@@ -197,7 +197,7 @@ impl Tables {
 
     /// Says that the executable has no rows at all: its code is walked by frame pointer.
     pub fn mark_without_rows(&mut self, descriptor: u32) {
-        self.write(descriptor, &[0; DESCRIPTOR_WORDS as usize]);
+        self.segments.rewrite(descriptor, &[0; DESCRIPTOR_WORDS as usize]);
     }
 
     /// Whether an executable may have as much as its plan takes, were it alone.
@@ -258,7 +258,9 @@ impl Tables {
         let table = std::mem::take(&mut body[0]);
         // Looked at only while there is no page table: then rows exist, but are on their way in or out.
         body[4] |= DESCRIPTOR_NOT_LOADED;
-        self.write(descriptor, &body);
+        // One that read an earlier page table just before may see this body with it: that is the same file's and says the same,
+        // and what it points at is not reused before a grace period.
+        self.segments.rewrite(descriptor, &body);
         self.segments.publish(descriptor, table);
         let loaded = LoadedExecutable { descriptor, extents };
         self.executable_words += loaded.words();

@@ -12,7 +12,7 @@ use crate::sampler::object::{PodSegment, create_segment, segment_fd};
 /// Number of the segment that exists in the agent only: process tables of processes that are gone.
 pub const LOCAL_SEGMENT: u32 = MAX_SEGMENTS - 1;
 
-/// Memory of a segment; the agent writes plain words, the kernel reads them.
+/// Memory of a segment; the agent writes it, the kernel reads it.
 struct Mapped {
     words: *mut u32,
     /// Keeps the map, and with it the memory, alive; `None` for memory of our own.
@@ -95,14 +95,22 @@ impl Segments {
             }
     }
 
+    /// Words that no program reads yet, since nothing points at them.
     pub(super) fn write(&mut self, address: u32, words: &[u32]) {
         let at = address as usize & (SEGMENT_WORDS - 1);
         let Some(segment) = self.mapped.get((address >> SEGMENT_SHIFT) as usize) else { return };
         if at + words.len() > SEGMENT_WORDS {
             return;
         }
-        // SAFETY: in bounds of the mapping, checked above; nothing points at these words yet, so no program reads them.
+        // SAFETY: in bounds of the mapping, checked above; ours alone to write.
         unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), segment.words.add(at), words.len()) };
+    }
+
+    /// Words that programs may be reading: one store for each, in order.
+    pub(super) fn rewrite(&mut self, address: u32, words: &[u32]) {
+        for (address, word) in (address..).zip(words) {
+            self.publish(address, *word);
+        }
     }
 
     /// One store that programs may see at any moment, after everything written before.
