@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::ledger::Drop;
 use crate::profile::LocationKind;
 use crate::profile::pprof::comment_pairs;
-use crate::report::stack_table::StackTable;
+use crate::report::stack_table::{Frame, StackTable};
 use crate::report::{share, thousands};
 
 /// One line of the header.
@@ -110,20 +110,19 @@ fn complete(table: &StackTable) -> Option<Fact> {
 }
 
 fn named(table: &StackTable, samples: &[u64]) -> Option<Fact> {
+    // By frame, whether it counts and whether it has a name. An inlined function is not a place of its own in the stack.
+    let counts = |frame: &Frame| {
+        let function = table.functions.get(frame.function.0 as usize);
+        let function = function.filter(|function| !frame.inlined && function.kind != LocationKind::Marker);
+        function.map_or((0, 0), |function| (1, u64::from(function.named)))
+    };
+    let counts: Vec<(u64, u64)> = table.frames.iter().map(counts).collect();
     let (mut named, mut all) = (0_u64, 0_u64);
     for (sample, count) in table.samples.iter().zip(samples) {
-        for frame in table.frames_of(sample.stack) {
-            let inlined = table.frames.get(frame.0 as usize).is_some_and(|frame| frame.inlined);
-            let Some(function) = table.function_of(*frame).filter(|function| function.kind != LocationKind::Marker)
-            else {
-                continue;
-            };
-            // An inlined function is not a place of its own in the stack.
-            if !inlined {
-                all = all.saturating_add(*count);
-                named = named.saturating_add(if function.named { *count } else { 0 });
-            }
-        }
+        let frames = table.frames_of(sample.stack).iter().filter_map(|frame| counts.get(frame.0 as usize));
+        let (places, with_name) = frames.fold((0, 0), |sum, frame| (sum.0 + frame.0, sum.1 + frame.1));
+        all = all.saturating_add(count.saturating_mul(places));
+        named = named.saturating_add(count.saturating_mul(with_name));
     }
     let fact = Fact::new("Named frames", share(named, all, 1)?);
     Some(fact.with_detail("Frames of all samples that have a function's name").warn_if(named < all / 20 * 19))

@@ -1,6 +1,7 @@
 //! A small table, byte for byte where the page depends on it.
 
 use flate2::read::DeflateDecoder;
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use super::{MAX_CONTAINER_BYTES, PageError, PageOptions, container, render};
@@ -117,6 +118,67 @@ fn stacks_become_a_tree_with_the_largest_sibling_first() {
     // Root → unknown (200 ns), main (130 ns) → parse inlined (70 ns), parse (60 ns).
     assert_eq!(column("nodes.frame"), [none, 3.0, 0.0, 2.0, 1.0]);
     assert_eq!(column("nodes.depth"), [0.0, 1.0, 1.0, 2.0, 2.0]);
+}
+
+/// The nodes below a path, depth first: each node's path.
+fn below(path: &[u32], totals: &BTreeMap<Vec<u32>, f64>, out: &mut Vec<Vec<u32>>) {
+    out.push(path.to_vec());
+    let is_child = |other: &&Vec<u32>| other.len() == path.len() + 1 && other.starts_with(path);
+    let mut children: Vec<&Vec<u32>> = totals.keys().filter(is_child).collect();
+    children.sort_by(|a, b| totals[*b].total_cmp(&totals[*a]).then(a.cmp(b)));
+    for child in children {
+        below(child, totals, out);
+    }
+}
+
+#[test]
+fn any_stacks_become_the_tree_of_their_beginnings() {
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut made = table();
+    made.stacks = (0..400).map(|_| (0..random(8)).map(|_| FrameId(random(5) as u32)).collect()).collect();
+    made.samples = (0..500)
+        .map(|_| StackSample {
+            stack: StackId(random(400) as u32),
+            owner: None,
+            unwind: TextId(0),
+            values: vec![1, random(3) as i64],
+        })
+        .collect();
+
+    // Frames 1 and 2 are one box.
+    let boxes =
+        |stack: &Vec<FrameId>| stack.iter().map(|frame| [0, 1, 1, 2, 3][frame.0 as usize]).collect::<Vec<u32>>();
+    let (mut totals, mut own) = (BTreeMap::<Vec<u32>, f64>::new(), BTreeMap::<Vec<u32>, f64>::new());
+    for stack in &made.stacks {
+        let path = boxes(stack);
+        for length in 0..=path.len() {
+            totals.entry(path[..length].to_vec()).or_default();
+        }
+    }
+    for sample in &made.samples {
+        let (path, value) = (boxes(&made.stacks[sample.stack.0 as usize]), sample.values[1] as f64);
+        *own.entry(path.clone()).or_default() += value;
+        for length in 0..=path.len() {
+            *totals.entry(path[..length].to_vec()).or_default() += value;
+        }
+    }
+    let mut expected = Vec::new();
+    below(&[], &totals, &mut expected);
+    assert!(expected.len() > 500);
+
+    let (_, column) = read(&container(&made, &options()).unwrap());
+    let last = |path: &Vec<u32>| f64::from(path.last().copied().unwrap_or(u32::MAX));
+    assert_eq!(column("nodes.frame"), expected.iter().map(last).collect::<Vec<_>>());
+    assert_eq!(column("nodes.depth"), expected.iter().map(|path| path.len() as f64).collect::<Vec<_>>());
+    let mut found = BTreeMap::<Vec<u32>, f64>::new();
+    for (node, value) in column("rows.node").into_iter().zip(column("rows.value.1")) {
+        *found.entry(expected[node as usize].clone()).or_default() += value;
+    }
+    assert_eq!(found, own);
 }
 
 #[test]

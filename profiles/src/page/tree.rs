@@ -1,13 +1,14 @@
 //! All stacks of a table as one prefix tree of boxes, depth first.
 //!
-//! A box is a function, inlined or not: what the page draws. Stacks are sorted and each shares a prefix with the one before
-//! it, so that no node has to be looked up. Siblings come by value, largest first, so that the page need not sort.
+//! A box is a function, inlined or not: what the page draws. Stacks are parted by their first box, then those of each box by their
+//! second one, and so on, so that no node has to be looked up and no stack is compared as a whole. Siblings come by value,
+//! largest first, so that the page need not sort.
 
 use std::collections::HashMap;
 
 use super::PageError;
 use crate::report::StackTable;
-use crate::report::stack_table::{FunctionId, StackId};
+use crate::report::stack_table::FunctionId;
 
 /// Nodes that a page may have: some 50 bytes each in the browser.
 pub const MAX_NODES: usize = 8 << 20;
@@ -37,32 +38,47 @@ pub(super) struct PrefixTree {
 /// Builds the tree; `weights` are the values of the table's stacks that siblings are sorted by.
 pub(super) fn build(table: &StackTable, weights: &[f64]) -> Result<PrefixTree, PageError> {
     let (frames, stacks) = boxes(table)?;
-    let mut order: Vec<u32> = (0..stacks.len() as u32).collect();
-    order.sort_by(|a, b| stacks[*a as usize].cmp(&stacks[*b as usize]));
-
-    // Depth first: `path` are the nodes of the stack before, `path[0]` the root.
     let mut frame = vec![NO_FRAME];
     let mut parent = vec![0_u32];
     let mut own = vec![0.0_f64];
     let mut end_of = vec![0_u32; stacks.len()];
-    let mut path = vec![0_u32];
-    for index in order {
-        let stack = &stacks[index as usize];
-        let shared =
-            path[1..].iter().zip(stack).take_while(|(node, wanted)| frame[**node as usize] == **wanted).count();
-        path.truncate(shared + 1);
-        for wanted in &stack[shared..] {
-            if frame.len() >= MAX_NODES {
+    // Stacks that share a node: a range of `order`, how deep the node is, and which it is.
+    let mut order: Vec<(u32, u32)> = (0..stacks.len() as u32).map(|stack| (0, stack)).collect();
+    let mut waiting = vec![(0..order.len(), 0, 0_u32)];
+    while let Some((range, depth, node)) = waiting.pop() {
+        let mut rest = &mut order[range.clone()];
+        for (next, stack) in &mut *rest {
+            *next = stacks.get(*stack).get(depth).copied().unwrap_or(NO_FRAME);
+        }
+        rest.sort_unstable();
+        let mut start = range.start;
+        while let Some((next, stack)) = rest.first().copied() {
+            let length = rest.iter().take_while(|(other, _)| *other == next).count();
+            let (group, others) = std::mem::take(&mut rest).split_at_mut(length);
+            rest = others;
+            let range = start..start + length;
+            start = range.end;
+            if next == NO_FRAME {
+                for (_, stack) in group {
+                    end_of[*stack as usize] = node;
+                    own[node as usize] += weights.get(*stack as usize).copied().unwrap_or(0.0);
+                }
+                continue;
+            }
+            // What one stack has by itself is a chain.
+            let new = if length == 1 { &stacks.get(stack)[depth..] } else { std::slice::from_ref(&next) };
+            if frame.len() + new.len() > MAX_NODES {
                 return Err(PageError::TooManyNodes);
             }
-            parent.push(path[path.len() - 1]);
-            path.push(frame.len() as u32);
-            frame.push(*wanted);
-            own.push(0.0);
+            let mut end = node;
+            for next in new {
+                parent.push(end);
+                end = frame.len() as u32;
+                frame.push(*next);
+                own.push(0.0);
+            }
+            waiting.push((range, depth + new.len(), end));
         }
-        let end = path[path.len() - 1];
-        end_of[index as usize] = end;
-        own[end as usize] += weights.get(index as usize).copied().unwrap_or(0.0);
     }
     let mut total = own;
     for node in (1..total.len()).rev() {
@@ -71,8 +87,25 @@ pub(super) fn build(table: &StackTable, weights: &[f64]) -> Result<PrefixTree, P
     largest_first(frames, &frame, &parent, &total, &end_of)
 }
 
-/// The distinct boxes in the order they come, and each stack as boxes, root first.
-fn boxes(table: &StackTable) -> Result<(Vec<PageFrame>, Vec<Vec<u32>>), PageError> {
+/// Stacks as boxes, root first, all of them in one piece of memory, since each level is looked at in their order.
+struct BoxStacks {
+    boxes: Vec<u32>,
+    /// Where each stack begins, and where the last one ends.
+    starts: Vec<usize>,
+}
+
+impl BoxStacks {
+    fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    fn get(&self, stack: u32) -> &[u32] {
+        &self.boxes[self.starts[stack as usize]..self.starts[stack as usize + 1]]
+    }
+}
+
+/// The distinct boxes in the order they come, and each stack as boxes.
+fn boxes(table: &StackTable) -> Result<(Vec<PageFrame>, BoxStacks), PageError> {
     let mut frames = Vec::new();
     let mut known = HashMap::new();
     let mut of_frame = Vec::with_capacity(table.frames.len());
@@ -86,10 +119,12 @@ fn boxes(table: &StackTable) -> Result<(Vec<PageFrame>, Vec<Vec<u32>>), PageErro
             frames.len() as u32 - 1
         }));
     }
-    let mut stacks = Vec::with_capacity(table.stacks.len());
-    for index in 0..table.stacks.len() as u32 {
-        let places = table.frames_of(StackId(index)).iter().map(|frame| of_frame.get(frame.0 as usize).copied());
-        stacks.push(places.collect::<Option<Vec<u32>>>().ok_or(PageError::Dangling("stacks' frame"))?);
+    let mut stacks = BoxStacks { boxes: Vec::new(), starts: vec![0] };
+    for stack in &table.stacks {
+        for frame in stack {
+            stacks.boxes.push(*of_frame.get(frame.0 as usize).ok_or(PageError::Dangling("stacks' frame"))?);
+        }
+        stacks.starts.push(stacks.boxes.len());
     }
     Ok((frames, stacks))
 }
@@ -101,9 +136,20 @@ fn largest_first(
     total: &[f64],
     end_of: &[u32],
 ) -> Result<PrefixTree, PageError> {
-    let mut children: Vec<Vec<u32>> = vec![Vec::new(); frame.len()];
+    // Children, those of each node together.
+    let mut starts = vec![0_usize; frame.len() + 1];
+    for parent in &parent[1..] {
+        starts[*parent as usize + 1] += 1;
+    }
+    for node in 0..frame.len() {
+        starts[node + 1] += starts[node];
+    }
+    let mut children = vec![0_u32; frame.len() - 1];
+    let mut filled = starts.clone();
     for node in 1..frame.len() {
-        children[parent[node] as usize].push(node as u32);
+        let place = &mut filled[parent[node] as usize];
+        children[*place] = node as u32;
+        *place += 1;
     }
     let mut tree = PrefixTree {
         frames,
@@ -117,9 +163,9 @@ fn largest_first(
         place[node as usize] = tree.frame.len() as u32;
         tree.frame.push(frame[node as usize]);
         tree.depth.push(depth);
-        let below = &mut children[node as usize];
+        let below = &mut children[starts[node as usize]..starts[node as usize + 1]];
         // The last one waiting comes first.
-        below.sort_by(|a, b| {
+        below.sort_unstable_by(|a, b| {
             let (left, right) = (*a as usize, *b as usize);
             total[left].total_cmp(&total[right]).then(frame[right].cmp(&frame[left]))
         });

@@ -81,7 +81,10 @@ impl Columns {
 
     fn add<const SIZE: usize>(&mut self, name: &str, kind: &'static str, values: impl Iterator<Item = [u8; SIZE]>) {
         let offset = self.bytes.len();
-        self.bytes.extend(values.flatten());
+        self.bytes.reserve(values.size_hint().0 * SIZE);
+        for value in values {
+            self.bytes.extend_from_slice(&value);
+        }
         let length = (self.bytes.len() - offset) / SIZE;
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         self.places.insert(name.to_owned(), Place { r#type: kind, offset, length });

@@ -67,6 +67,16 @@ impl StringTable {
         self.texts.get(index.0 as usize)
     }
 
+    /// How many texts there are.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether there is no text yet.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
     /// All texts in the order they were first seen.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.texts.iter().map(|text| &**text)

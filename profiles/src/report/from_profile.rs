@@ -1,20 +1,21 @@
-//! pprof profile → [`StackTable`].
+//! pprof profile → [`StackTable`], and sums of samples → [`StackTable`] as their profile would become.
 //!
 //! Works on any profile, checked or not: an id or index that leads nowhere shows as unknown. Memory is bounded by
 //! [`MAX_STACK_FRAMES`] and [`MAX_TOTAL_FRAMES`], since a hostile profile can name one long location in many samples.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use pprof_proto::{Label, Location, Mapping, Profile, Sample};
+use unwind::end::End;
 
 use super::kind::kind;
 use super::stack_table::{
     Frame, FrameId, FunctionId, MAX_STACK_FRAMES, Owner, OwnerId, SampleType, StackId, StackSample, StackTable,
     TableFunction, TextId,
 };
-use crate::profile::pprof::{TRUNCATED, label};
-use crate::profile::{LocationKind, beginning};
+use crate::profile::pprof::{EncodeError, ProfileInfo, TRUNCATED, Vocabulary, encode_parts, label};
+use crate::profile::{Batch, LocationKind, StackIndex, beginning};
 
 /// Frames that all distinct stacks together may have (4 bytes each).
 pub const MAX_TOTAL_FRAMES: usize = 64 << 20;
@@ -27,7 +28,53 @@ const MAX_SHOWN_FILE_NAME: usize = 255;
 #[error("the profile's stacks expand to more than {MAX_TOTAL_FRAMES} frames")]
 pub struct TooManyFrames;
 
+/// Sums that make no table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SumsError {
+    /// A batch that does not hold together.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Too large.
+    #[error(transparent)]
+    TooManyFrames(#[from] TooManyFrames),
+}
+
 impl StackTable {
+    /// Makes the table that the profile of `encode_sums` would become, without the profile: in that every sample has a copy of its
+    /// stack and its labels. Samples keep the batch's order, and those that differ in nothing are not made one.
+    ///
+    /// # Errors
+    /// [`SumsError`].
+    pub fn from_sums(
+        batch: &Batch,
+        counts: &[u64],
+        info: &ProfileInfo,
+        vocabulary: &Vocabulary,
+    ) -> Result<StackTable, SumsError> {
+        let parts = encode_parts(batch, counts, info, vocabulary)?;
+        let mut builder = Builder::new(&parts.profile);
+        let labels: Vec<_> = parts.labels.iter().map(|labels| builder.labels(labels)).collect();
+        let mut stacks: HashMap<(StackIndex, bool), StackId> = HashMap::new();
+        let mut locations = Vec::new();
+        let counts = counts.iter().copied().chain(std::iter::repeat(1));
+        for ((sample, count), set) in batch.samples.iter().zip(counts).zip(&parts.labels_of) {
+            let key = (sample.stack, sample.end == End::Truncated);
+            let stack = match stacks.get(&key) {
+                Some(stack) => *stack,
+                None => {
+                    parts.stack(batch, key, &mut locations);
+                    let stack = builder.stack(&locations)?;
+                    stacks.insert(key, stack);
+                    stack
+                }
+            };
+            let (owner, unwind) = labels.get(*set as usize).copied().unwrap_or_default();
+            let values = [count, sample.weight_ns].map(|value| i64::try_from(value).unwrap_or(i64::MAX)).to_vec();
+            builder.table.samples.push(StackSample { stack, owner, unwind, values });
+        }
+        Ok(builder.table)
+    }
+
     /// Makes the table of a profile.
     ///
     /// # Errors
@@ -84,19 +131,43 @@ impl<T: Eq + Hash + Clone> Positions<T> {
     }
 }
 
+/// Frames by location's id. Those of most profiles count from 1, and every frame of every stack asks.
+struct Expanded {
+    first: Vec<Option<Vec<FrameId>>>,
+    others: HashMap<u64, Vec<FrameId>>,
+}
+
+impl Expanded {
+    fn get(&self, id: u64) -> Option<&[FrameId]> {
+        match self.first.get(usize::try_from(id).unwrap_or(usize::MAX)) {
+            Some(frames) => frames.as_deref(),
+            None => self.others.get(&id).map(Vec::as_slice),
+        }
+    }
+
+    fn insert(&mut self, id: u64, frames: Vec<FrameId>) {
+        match self.first.get_mut(usize::try_from(id).unwrap_or(usize::MAX)) {
+            Some(slot) => *slot = Some(frames),
+            None => drop(self.others.insert(id, frames)),
+        }
+    }
+}
+
 struct Builder<'profile> {
     profile: &'profile Profile,
     table: StackTable,
     texts: Positions<String>,
     functions: Positions<TableFunction>,
     frames: Positions<Frame>,
-    stacks: Positions<Vec<FrameId>>,
+    /// Of the table's stacks, too many to have twice, with their hashes.
+    stacks: HashTable<(u64, u32)>,
+    hasher: DefaultHashBuilder,
     owners: Positions<Owner>,
     locations: HashMap<u64, &'profile Location>,
     mappings: HashMap<u64, &'profile Mapping>,
     profile_functions: HashMap<u64, &'profile pprof_proto::Function>,
     /// A location's frames, leaf first.
-    expanded: HashMap<u64, Vec<FrameId>>,
+    expanded: Expanded,
     total_frames: usize,
 }
 
@@ -108,12 +179,13 @@ impl<'profile> Builder<'profile> {
             texts: Positions(HashMap::new()),
             functions: Positions(HashMap::new()),
             frames: Positions(HashMap::new()),
-            stacks: Positions(HashMap::new()),
+            stacks: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             owners: Positions(HashMap::new()),
             locations: profile.location.iter().map(|location| (location.id, location)).collect(),
             mappings: profile.mapping.iter().map(|mapping| (mapping.id, mapping)).collect(),
             profile_functions: profile.function.iter().map(|function| (function.id, function)).collect(),
-            expanded: HashMap::new(),
+            expanded: Expanded { first: vec![None; profile.location.len() + 1], others: HashMap::new() },
             total_frames: 0,
         };
         builder.text("");
@@ -153,8 +225,10 @@ impl<'profile> Builder<'profile> {
         let mut frames: Vec<FrameId> = Vec::with_capacity(locations.len().min(MAX_STACK_FRAMES));
         let mut cut = false;
         for location in locations {
-            self.expand(*location);
-            let more = self.expanded.get(location).map_or(&[][..], |frames| frames);
+            if self.expanded.get(*location).is_none() {
+                self.expand(*location);
+            }
+            let more = self.expanded.get(*location).unwrap_or_default();
             let room = MAX_STACK_FRAMES - frames.len();
             frames.extend(more.iter().take(room));
             if more.len() > room {
@@ -168,19 +242,24 @@ impl<'profile> Builder<'profile> {
             frames.push(root);
         }
         frames.reverse();
-        let before = self.table.stacks.len();
-        let length = frames.len();
-        let stack = StackId(self.stacks.of(frames, &mut self.table.stacks));
-        if self.table.stacks.len() > before {
-            self.total_frames += length;
+        let Builder { table: StackTable { stacks, .. }, stacks: positions, hasher, total_frames, .. } = self;
+        let hash = hasher.hash_one(&frames);
+        let same = |(known, position): &(u64, u32)| *known == hash && stacks.get(*position as usize) == Some(&frames);
+        if let Some((_, position)) = positions.find(hash, same) {
+            return Ok(StackId(*position));
         }
-        if self.total_frames > MAX_TOTAL_FRAMES { Err(TooManyFrames) } else { Ok(stack) }
+        *total_frames += frames.len();
+        if *total_frames > MAX_TOTAL_FRAMES {
+            return Err(TooManyFrames);
+        }
+        let position = stacks.len() as u32;
+        stacks.push(frames);
+        positions.insert_unique(hash, (hash, position), |(hash, _)| *hash);
+        Ok(StackId(position))
     }
 
+    /// Makes a location's frames.
     fn expand(&mut self, id: u64) {
-        if self.expanded.contains_key(&id) {
-            return;
-        }
         let profile = self.profile;
         let location = self.locations.get(&id).copied();
         let mapping = location.and_then(|location| self.mappings.get(&location.mapping_id).copied());

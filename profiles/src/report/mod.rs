@@ -14,7 +14,7 @@ pub mod summary;
 pub mod svg;
 pub mod top;
 
-pub use from_profile::{MAX_TOTAL_FRAMES, TooManyFrames};
+pub use from_profile::{MAX_TOTAL_FRAMES, SumsError, TooManyFrames};
 pub use numbers::{share, thousands, value};
 pub use shown::shown;
 pub use stack_table::{StackTable, UnknownSampleType};

@@ -2,15 +2,17 @@
 //!
 //! The same batch gives the same bytes: hash maps are looked up in, never iterated. Stacks are compared whole.
 
-use hashbrown::HashMap;
 use std::cmp::Reverse;
+use std::hash::BuildHasher;
 
-use pprof_proto::{Profile, Sample, ValueType};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+
+use pprof_proto::{Label, Profile, Sample, ValueType};
 use unwind::end::End;
 
 use super::comments::{ProfileInfo, comments};
 use super::labels::{Labels, Vocabulary};
-use super::tables::{Tables, get};
+use super::tables::{Ids, Tables, get};
 use crate::profile::{Batch, StackIndex};
 
 /// A batch that does not hold together: a bug of its maker.
@@ -77,6 +79,18 @@ pub fn encode_sums(
             label: labels.encode(vocabulary, batch, &mut tables),
         });
     }
+    describe(&mut profile, tables, batch, counts, (info, vocabulary));
+    Ok(profile)
+}
+
+/// Puts everything but samples into a profile. What became of locations and markers.
+fn describe(
+    profile: &mut Profile,
+    mut tables: Tables,
+    batch: &Batch,
+    counts: &[u64],
+    (info, vocabulary): (&ProfileInfo, &Vocabulary),
+) -> Ids {
     let count = ValueType { r#type: tables.text(vocabulary.samples), unit: tables.text("count") };
     let cpu = ValueType { r#type: tables.text(vocabulary.cpu), unit: tables.text("nanoseconds") };
     profile.sample_type = vec![count, cpu];
@@ -86,8 +100,72 @@ pub fn encode_sums(
     profile.time_nanos = signed(batch.wall_start_ns);
     profile.duration_nanos = signed(batch.duration_ns);
     profile.comment = comments(batch, counts, info).iter().map(|comment| tables.text(comment)).collect();
-    tables.finish(&mut profile);
-    Ok(profile)
+    tables.finish(profile)
+}
+
+/// A batch as a profile whose samples are not written out: those of a long range are some hundred megabytes.
+pub(crate) struct Parts {
+    /// Everything but samples.
+    pub(crate) profile: Profile,
+    /// Every distinct set of labels.
+    pub(crate) labels: Vec<Vec<Label>>,
+    /// By sample of the batch, its labels.
+    pub(crate) labels_of: Vec<u32>,
+    ids: Ids,
+    /// The root of a stack that was cut.
+    truncated: u64,
+}
+
+impl Parts {
+    /// The ids of a stack's locations, leaf first, into `ids`. `truncated` says that frames are missing on the root side.
+    pub(crate) fn stack(&self, batch: &Batch, (stack, truncated): (StackIndex, bool), ids: &mut Vec<u64>) {
+        ids.clear();
+        let locations = batch.stacks.get(stack.0 as usize).map_or(&[][..], |stack| &stack.locations);
+        // All were looked up in `encode_parts`.
+        ids.extend(locations.iter().filter_map(|location| self.ids.locations.get(location.0 as usize)));
+        // The sampler may have put its own marker there.
+        if truncated && !ids.last().is_some_and(|root| self.ids.markers.contains(root)) {
+            ids.push(self.truncated);
+        }
+    }
+}
+
+/// As [`encode_sums`] for a reader in this process. Samples that have all in common are not made one.
+///
+/// # Errors
+/// An index in the batch that leads nowhere.
+pub(crate) fn encode_parts(
+    batch: &Batch,
+    counts: &[u64],
+    info: &ProfileInfo,
+    vocabulary: &Vocabulary,
+) -> Result<Parts, EncodeError> {
+    let mut tables = Tables::new(batch)?;
+    let mut numbers: HashMap<Labels, u32> = HashMap::new();
+    let (mut labels, mut labels_of) = (Vec::new(), Vec::with_capacity(batch.samples.len()));
+    let mut looked_up = vec![false; batch.stacks.len()];
+    let mut truncated = 0;
+    for sample in &batch.samples {
+        let process = get("process", &batch.processes, sample.process.0)?;
+        let content = Labels::new(vocabulary, batch, process, sample);
+        let number = *numbers.entry(content).or_insert_with(|| {
+            labels.push(content.encode(vocabulary, batch, &mut tables));
+            labels.len() as u32 - 1
+        });
+        labels_of.push(number);
+        let stack = get("stack", &batch.stacks, sample.stack.0)?;
+        if looked_up.get_mut(sample.stack.0 as usize).is_some_and(|looked_up| !std::mem::replace(looked_up, true)) {
+            for location in &stack.locations {
+                tables.location(*location)?;
+            }
+        }
+        if sample.end == End::Truncated && truncated == 0 {
+            truncated = tables.truncated();
+        }
+    }
+    let mut profile = Profile::default();
+    let ids = describe(&mut profile, tables, batch, counts, (info, vocabulary));
+    Ok(Parts { profile, labels, labels_of, ids, truncated })
 }
 
 fn signed(value: u64) -> i64 {
@@ -99,7 +177,9 @@ fn signed(value: u64) -> i64 {
 struct Sums {
     /// What became of a batch's stack: index into `stacks`, with and without a root that says that it was cut.
     seen: HashMap<(StackIndex, bool), usize>,
-    by_content: HashMap<Vec<u64>, usize>,
+    /// Of `stacks`, with their hashes: a long range has some hundred megabytes of them, too much to have twice.
+    by_content: HashTable<(u64, usize)>,
+    hasher: DefaultHashBuilder,
     stacks: Vec<Vec<u64>>,
     values: HashMap<(usize, Labels), (u64, u64)>,
 }
@@ -121,12 +201,21 @@ impl Sums {
                 content.push(marker);
             }
         }
-        let next = self.stacks.len();
-        let number = *self.by_content.entry(content.clone()).or_insert(next);
-        if number == next {
-            self.stacks.push(content);
-        }
+        let number = self.number(content);
         self.seen.insert((index, truncated), number);
         Ok(number)
+    }
+
+    fn number(&mut self, content: Vec<u64>) -> usize {
+        let Sums { by_content, hasher, stacks, .. } = self;
+        let hash = hasher.hash_one(&content);
+        let same = |(known, number): &(u64, usize)| *known == hash && stacks.get(*number) == Some(&content);
+        if let Some((_, number)) = by_content.find(hash, same) {
+            return *number;
+        }
+        let number = stacks.len();
+        stacks.push(content);
+        by_content.insert_unique(hash, (hash, number), |(hash, _)| *hash);
+        number
     }
 }

@@ -12,6 +12,7 @@ mod labels;
 mod tables;
 
 pub use comments::{ProfileInfo, comment_pairs};
+pub(crate) use encode::encode_parts;
 pub use encode::{EncodeError, encode, encode_in, encode_sums};
 pub use file::{
     DecodeError, MAX_COMMENT_BYTES, MAX_COMMENTS, MAX_COMPRESSED_BYTES, MAX_MESSAGES, MAX_NUMBERS,

@@ -18,16 +18,24 @@ pub(super) fn get<'table, T>(table: &'static str, all: &'table [T], index: u32) 
     all.get(index as usize).ok_or(EncodeError { table, index })
 }
 
-/// Content → id, counting from 1.
-struct Ids<T>(HashMap<T, u64>);
+/// What became of a batch's locations.
+pub(super) struct Ids {
+    /// By location: its id, 0 for one that nobody asked for.
+    pub(super) locations: Vec<u64>,
+    /// Ids of those that are no code, but say that the stack goes on.
+    pub(super) markers: Vec<u64>,
+}
 
-impl<T> Default for Ids<T> {
+/// Content → id, counting from 1.
+struct ByContent<T>(HashMap<T, u64>);
+
+impl<T> Default for ByContent<T> {
     fn default() -> Self {
-        Ids(HashMap::new())
+        ByContent(HashMap::new())
     }
 }
 
-impl<T: Eq + Hash> Ids<T> {
+impl<T: Eq + Hash> ByContent<T> {
     /// The id, and whether it is new.
     fn id(&mut self, content: T) -> (u64, bool) {
         let next = self.0.len() as u64 + 1;
@@ -60,11 +68,12 @@ pub(super) struct Tables<'batch> {
     mappings: Vec<Mapping>,
     mapping_ids: HashMap<MappingIndex, u64>,
     functions: Vec<Function>,
-    function_ids: Ids<Function>,
+    function_ids: ByContent<Function>,
     functions_seen: HashMap<FunctionIndex, u64>,
     locations: Vec<Location>,
-    location_ids: Ids<Location>,
-    locations_seen: HashMap<LocationIndex, u64>,
+    location_ids: ByContent<Location>,
+    /// By location of the batch: its id, 0 for none yet. Asked for every frame of every stack.
+    locations_seen: Vec<u64>,
     markers: Vec<u64>,
 }
 
@@ -77,15 +86,15 @@ impl<'batch> Tables<'batch> {
             mappings: Vec::new(),
             mapping_ids: HashMap::new(),
             functions: Vec::new(),
-            function_ids: Ids::default(),
+            function_ids: ByContent::default(),
             functions_seen: HashMap::new(),
             locations: Vec::new(),
-            location_ids: Ids::default(),
-            locations_seen: HashMap::new(),
+            location_ids: ByContent::default(),
+            locations_seen: vec![0; batch.locations.len()],
             markers: Vec::new(),
         };
         tables.texts.id("");
-        let mut ids = Ids::default();
+        let mut ids = ByContent::default();
         for index in mapping_order(batch)? {
             let mapping = get("mapping", &batch.mappings, index.0)?;
             let (id, new) = ids.id(mapping);
@@ -112,7 +121,7 @@ impl<'batch> Tables<'batch> {
 
     /// The id of a location, which is added with all that it refers to if it is new.
     pub(super) fn location(&mut self, index: LocationIndex) -> Result<u64, EncodeError> {
-        if let Some(id) = self.locations_seen.get(&index) {
+        if let Some(id) = self.locations_seen.get(index.0 as usize).filter(|id| **id != 0) {
             return Ok(*id);
         }
         let location = get("location", &self.batch.locations, index.0)?;
@@ -133,7 +142,9 @@ impl<'batch> Tables<'batch> {
         if location.kind == LocationKind::Marker && !self.markers.contains(&id) {
             self.markers.push(id);
         }
-        self.locations_seen.insert(index, id);
+        if let Some(seen) = self.locations_seen.get_mut(index.0 as usize) {
+            *seen = id;
+        }
         Ok(id)
     }
 
@@ -151,11 +162,12 @@ impl<'batch> Tables<'batch> {
     }
 
     /// Puts the tables into the profile.
-    pub(super) fn finish(self, profile: &mut Profile) {
+    pub(super) fn finish(self, profile: &mut Profile) -> Ids {
         profile.mapping = self.mappings;
         profile.location = self.locations;
         profile.function = self.functions;
         profile.string_table = self.texts.all;
+        Ids { locations: self.locations_seen, markers: self.markers }
     }
 
     fn function(&mut self, index: FunctionIndex) -> Result<u64, EncodeError> {
