@@ -1,4 +1,4 @@
-//! A segment of the history: what is read of it is a batch that holds together.
+//! A segment of the history: what is read of it, exactly and by function, is a batch that holds together.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,4 +10,7 @@ fuzz_target!(|data: &[u8]| {
     let _ = store::decode_segment(data, |batch| {
         let _ = pprof::encode(&batch, &info);
     });
+    if let Ok(sums) = store::sum_segment(data) {
+        let _ = sums.profile(&info);
+    }
 });

@@ -1,11 +1,11 @@
-//! A chunk: one batch in a segment's file. A header of fixed size, then three packed sections, each with its own checksum, so that
+//! A chunk: one batch in a segment's file. A header of fixed size, then four packed sections, each with its own checksum, so that
 //! each can be read without the others.
 //!
 //! ```text
-//! 0  "CHNK"                       24  sections: samples, owners, code; each
+//! 0  "CHNK"                       24  sections: samples, owners, shapes, exact; each
 //! 4  number in the segment, u32        packed length u32, length u32, CRC-32 u32
-//! 8  first sample's time, u64     60  CRC-32 of the 60 bytes before
-//! 16 last sample's time, u64      64  the packed sections
+//! 8  first sample's time, u64     72  CRC-32 of the 72 bytes before
+//! 16 last sample's time, u64      76  the packed sections
 //! ```
 //!
 //! All little-endian; times are ns since the Unix epoch. A batch without samples has its start for both.
@@ -13,16 +13,19 @@
 use super::bytes::Malformed;
 use super::codec::{self, MAX_SECTION_BYTES};
 
-pub(super) const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 76;
+/// Where the header's own checksum is.
+const CHECKSUM: usize = HEADER_BYTES - 4;
 const MAGIC: [u8; 4] = *b"CHNK";
-const SECTIONS: usize = 3;
+pub(super) const SECTIONS: usize = 4;
 
 /// Which of a chunk's sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
     Samples,
     Owners,
-    Code,
+    Shapes,
+    Exact,
 }
 
 /// Where a section is and what its bytes must be.
@@ -66,7 +69,7 @@ impl ChunkHeader {
         if bytes[..4] != MAGIC {
             return Err(Malformed("no chunk where one should be"));
         }
-        if !is_checksum(&bytes[..60], u32_at(60)) {
+        if !is_checksum(&bytes[..CHECKSUM], u32_at(CHECKSUM)) {
             return Err(Malformed("a chunk's header with a wrong checksum"));
         }
         let sections = std::array::from_fn(|section| {
@@ -86,12 +89,12 @@ impl ChunkHeader {
             out[at + 4..at + 8].copy_from_slice(&section.length.to_le_bytes());
             out[at + 8..at + 12].copy_from_slice(&section.crc.to_le_bytes());
         }
-        let crc = crc32fast::hash(&out[..60]);
-        out[60..].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&out[..CHECKSUM]);
+        out[CHECKSUM..].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
-/// A whole chunk, ready to be written: its header and its bytes. `sections` are samples, owners and code.
+/// A whole chunk, ready to be written: its header and its bytes. `sections` are in the order of [`Section`].
 pub(super) fn encode(
     number: u32,
     (first_ns, last_ns): (u64, u64),
@@ -138,7 +141,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(ChunkHeader, [Vec<u8>; SECTIONS]),
         let packed = bytes.get(start..start + place.packed as usize).ok_or(Malformed("a chunk that is cut short"))?;
         section(packed, place)
     };
-    Ok((header, [read(Section::Samples)?, read(Section::Owners)?, read(Section::Code)?]))
+    let sections = [read(Section::Samples)?, read(Section::Owners)?, read(Section::Shapes)?, read(Section::Exact)?];
+    Ok((header, sections))
 }
 
 #[cfg(test)]
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_chunk_comes_back_and_any_other_byte_is_noticed() {
-        let sections = [&b"samples"[..], b"", &[5; 3000]];
+        let sections = [&b"samples"[..], b"", &[5; 3000], b"exact"];
         let (header, mut bytes) = encode(7, (10, 20), sections).unwrap();
         assert_eq!(header.chunk_bytes(), bytes.len() as u64);
         assert_eq!(decode(&bytes).unwrap(), (header, sections.map(<[u8]>::to_vec)));

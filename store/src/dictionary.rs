@@ -1,18 +1,19 @@
 //! [`Dictionary`]: everything that samples refer to, each thing once, for one segment. It grows with each chunk; what a chunk
-//! adds is written with that chunk.
+//! adds is written with that chunk. [`tables`](super::tables) reads it.
 //!
-//! [`Tables`] is the same thing for reading: without the means to find an entry by its content. Stacks are a tree with the
-//! root frames first, so that stacks with a common beginning share it.
+//! Stacks are kept twice: by function, which is what flame graphs ask for, and exactly. Each exact stack names the one by function that
+//! it is an instance of (its *shape*) and has as many frames as that, so that of an exact frame nothing is written but which of its
+//! place's locations it is: one byte, nearly always.
 
-use std::hash::BuildHasher;
+use unwind::end::End;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-
-use super::bytes::{Bytes, Malformed, put};
+use super::bytes::{Malformed, put};
 use super::entries::{Entries, Interner};
-use super::entry;
+use super::entry::Shape;
+use super::numbered::Numbered;
+use super::tree::{GrowingTree, Grown, Node};
 
-/// The tables of a dictionary beside the tree of stacks.
+/// The tables of a dictionary beside the stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
     OwnerTexts,
@@ -22,55 +23,96 @@ pub(super) enum Table {
     Texts,
     Mappings,
     Functions,
+    Places,
     Locations,
-    Traces,
 }
 
-const TABLES: usize = 9;
+pub(super) const TABLES: usize = 9;
 
-/// One part of a dictionary, written and read by itself: who was running can be asked without reading what they ran.
+/// One part of a dictionary, written and read by itself: who was running can be asked without reading what they ran, and what
+/// functions they ran without reading at which addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Owners,
-    Code,
+    /// Stacks by function.
+    Shapes,
+    /// What exact stacks have beside that. Makes sense only with it.
+    Exact,
 }
 
 impl Part {
-    fn tables(self) -> &'static [Table] {
+    pub(super) fn tables(self) -> &'static [Table] {
         match self {
             Part::Owners => &[Table::OwnerTexts, Table::Identities, Table::Processes, Table::Threads],
-            Part::Code => &[Table::Texts, Table::Mappings, Table::Functions, Table::Locations, Table::Traces],
+            Part::Shapes => &[Table::Texts, Table::Mappings, Table::Functions, Table::Places],
+            Part::Exact => &[Table::Locations],
         }
     }
 }
 
-/// Frames that one stack may have; of deeper ones the leaf side is kept. The kernel program takes 1,024 user frames and 128 of the
-/// kernel.
-pub(super) const MAX_STACK_DEPTH: usize = 4096;
-
-/// A frame with what is on its root side.
+/// An exact stack with what is to be known of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Node {
-    /// 0 for a root, else one more than the parent's place.
-    pub(super) parent: u32,
-    /// Into [`Table::Locations`].
-    pub(super) location: u32,
+struct ExactTrace {
+    /// The leaf's node in the tree of locations.
+    node: u32,
+    shape: u32,
+}
+
+/// Where a location is among those of its place.
+#[derive(Clone, Copy)]
+struct Rank {
+    place: u32,
+    rank: u32,
+}
+
+/// What was written.
+#[derive(Default)]
+struct Written {
+    tables: [usize; TABLES],
+    places: usize,
+    shapes: usize,
+    nodes: usize,
+    traces: usize,
 }
 
 /// A growing dictionary.
 #[derive(Default)]
 pub(super) struct Dictionary {
     tables: [Interner; TABLES],
-    nodes: Vec<Node>,
-    node_table: HashTable<u32>,
-    hasher: DefaultHashBuilder,
-    /// Entries of each table, and nodes, that were written.
-    written: ([usize; TABLES], usize),
+    /// By location.
+    ranks: Vec<Rank>,
+    /// By place, how many locations it has.
+    sizes: Vec<u32>,
+    /// Stacks of places.
+    place_tree: GrowingTree,
+    shapes: Numbered<Shape>,
+    /// Stacks of locations.
+    tree: GrowingTree,
+    traces: Numbered<ExactTrace>,
+    /// What each stack that was not written yet shares with those before it.
+    shape_shares: Vec<u32>,
+    trace_shares: Vec<u32>,
+    written: Written,
 }
 
 impl Dictionary {
+    /// Not for locations.
     pub(super) fn intern(&mut self, table: Table, entry: &[u8]) -> Result<u32, Malformed> {
         self.tables[table as usize].intern(entry)
+    }
+
+    /// The number of a location of that place.
+    pub(super) fn location(&mut self, place: u32, entry: &[u8]) -> Result<u32, Malformed> {
+        let number = self.tables[Table::Locations as usize].intern(entry)?;
+        if number as usize == self.ranks.len() {
+            let at = place as usize;
+            if self.sizes.len() <= at {
+                self.sizes.resize(at + 1, 0);
+            }
+            self.ranks.push(Rank { place, rank: self.sizes[at] });
+            self.sizes[at] += 1;
+        }
+        Ok(number)
     }
 
     pub(super) fn entries(&self, table: Table) -> &Entries {
@@ -78,189 +120,121 @@ impl Dictionary {
     }
 
     pub(super) fn nodes(&self) -> &[Node] {
-        &self.nodes
+        self.tree.nodes()
     }
 
-    /// The number of a frame below another one (0 for none); numbers count from 1, and a parent's is smaller.
+    /// The number of an exact frame below another one. Only in the dictionary of an answer, which is not written.
     pub(super) fn node(&mut self, node: Node) -> u32 {
-        let Dictionary { nodes, node_table, hasher, .. } = self;
-        let hash = hasher.hash_one(node);
-        let at = |number: u32| nodes.get(number as usize - 1).copied();
-        if let Some(found) = node_table.find(hash, |number| at(*number) == Some(node)) {
-            return *found;
+        self.tree.node(node)
+    }
+
+    /// The number of a stack, whose locations come root first, and what its leaf's innermost line is.
+    ///
+    /// All of it or nothing: what is in the trees is of a trace, since it is written with it.
+    pub(super) fn trace(&mut self, locations: &[u32], line: u32, end: End, provenance: u8) -> Result<u32, Malformed> {
+        let mut places = Vec::with_capacity(locations.len());
+        for location in locations {
+            let rank = self.ranks.get(*location as usize);
+            places.push(rank.ok_or(Malformed("a location that is not in the dictionary"))?.place);
         }
-        nodes.push(node);
-        let number = nodes.len() as u32;
-        node_table.insert_unique(hash, number, |number| {
-            nodes.get(*number as usize - 1).map_or(0, |node| hasher.hash_one(node))
-        });
-        number
+        let Grown { leaf, shared } = self.place_tree.stack(places.into_iter());
+        let shape = self.shapes.number(Shape { node: leaf, line, end, provenance });
+        if self.shapes.len() > self.written.shapes + self.shape_shares.len() {
+            self.shape_shares.push(shared);
+        }
+        let Grown { leaf, shared } = self.tree.stack(locations.iter().copied());
+        let trace = self.traces.number(ExactTrace { node: leaf, shape });
+        if self.traces.len() > self.written.traces + self.trace_shares.len() {
+            self.trace_shares.push(shared);
+        }
+        Ok(trace)
     }
 
     /// Memory in use, bytes, roughly.
     pub(super) fn memory(&self) -> usize {
         let tables: usize = self.tables.iter().map(Interner::memory).sum();
-        tables + self.nodes.capacity() * size_of::<Node>() + self.node_table.capacity() * 6
+        let places = self.ranks.capacity() * size_of::<Rank>() + self.sizes.capacity() * 4;
+        let shares = (self.shape_shares.capacity() + self.trace_shares.capacity()) * 4;
+        let stacks = self.place_tree.memory() + self.shapes.memory() + self.tree.memory() + self.traces.memory();
+        tables + places + shares + stacks
     }
 
     /// What was added to a part since the last [`mark_written`](Self::mark_written).
     pub(super) fn unwritten(&self, part: Part) -> Vec<u8> {
         let mut out = Vec::new();
         for table in part.tables() {
-            let first = self.written.0[*table as usize];
+            let first = self.written.tables[*table as usize];
             put(&mut out, first as u64);
             self.entries(*table).encode_from(first, &mut out);
         }
-        if part == Part::Code {
-            let first = self.written.1;
-            let new = self.nodes.get(first..).unwrap_or_default();
-            put(&mut out, first as u64);
-            put(&mut out, new.len() as u64);
-            // Most frames follow their parent, so that this column is nearly all ones.
-            for (number, node) in (first as u32 + 1..).zip(new) {
-                put(&mut out, u64::from(number - node.parent));
-            }
-            for node in new {
-                put(&mut out, u64::from(node.location));
-            }
+        match part {
+            Part::Owners => {}
+            Part::Shapes => self.put_shapes(&mut out),
+            Part::Exact => self.put_traces(&mut out),
         }
         out
     }
 
+    /// Shapes in columns (how far back the frame is that they share, how many are new, what is known of them), the new frames' places,
+    /// and the shape of each new trace.
+    fn put_shapes(&self, out: &mut Vec<u8>) {
+        let new = self.shapes.all().get(self.written.shapes..).unwrap_or_default();
+        put(out, self.written.shapes as u64);
+        put(out, new.len() as u64);
+        let mut last = self.written.places as u32;
+        for (shape, shared) in new.iter().zip(&self.shape_shares) {
+            put(out, u64::from(last - shared));
+            last = last.max(shape.node);
+        }
+        let mut last = self.written.places as u32;
+        for shape in new {
+            put(out, u64::from(shape.node.saturating_sub(last)));
+            last = last.max(shape.node);
+        }
+        for shape in new {
+            put(out, u64::from(shape.line));
+        }
+        out.extend(new.iter().map(|shape| shape.end as u8));
+        out.extend(new.iter().map(|shape| shape.provenance));
+        for node in self.place_tree.nodes().get(self.written.places..).unwrap_or_default() {
+            put(out, u64::from(node.at));
+        }
+
+        let traces = self.traces.all().get(self.written.traces..).unwrap_or_default();
+        put(out, self.written.traces as u64);
+        put(out, traces.len() as u64);
+        // Most traces come with a shape of their own, the next one: 0.
+        let mut next = self.written.shapes as u32;
+        for trace in traces {
+            put(out, u64::from(next - trace.shape));
+            next = next.max(trace.shape + 1);
+        }
+    }
+
+    /// How far back the frame is that each trace shares, and the new frames' ranks.
+    fn put_traces(&self, out: &mut Vec<u8>) {
+        let traces = self.traces.all().get(self.written.traces..).unwrap_or_default();
+        put(out, self.written.traces as u64);
+        put(out, traces.len() as u64);
+        let mut last = self.written.nodes as u32;
+        for (trace, shared) in traces.iter().zip(&self.trace_shares) {
+            put(out, u64::from(last - shared));
+            last = last.max(trace.node);
+        }
+        for node in self.tree.nodes().get(self.written.nodes..).unwrap_or_default() {
+            put(out, self.ranks.get(node.at as usize).map_or(0, |rank| u64::from(rank.rank)));
+        }
+    }
+
     pub(super) fn mark_written(&mut self) {
-        self.written = (std::array::from_fn(|table| self.tables[table].entries().len()), self.nodes.len());
-    }
-}
-
-/// A dictionary as it is read.
-#[derive(Default)]
-pub(super) struct Tables {
-    tables: [Entries; TABLES],
-    nodes: Vec<Node>,
-    depths: Vec<u16>,
-}
-
-impl Tables {
-    /// Adds what one chunk wrote of a part. What follows of these tables makes sense only if this succeeded.
-    pub(super) fn add(&mut self, part: Part, bytes: &[u8]) -> Result<(), Malformed> {
-        let mut bytes = Bytes(bytes);
-        for table in part.tables() {
-            let entries = &mut self.tables[*table as usize];
-            if bytes.number()? != entries.len() as u64 {
-                return Err(Malformed("a dictionary with a gap"));
-            }
-            entries.decode_onto(&mut bytes)?;
-        }
-        if part == Part::Code {
-            self.add_nodes(&mut bytes)?;
-        }
-        bytes.end()
-    }
-
-    fn add_nodes(&mut self, bytes: &mut Bytes<'_>) -> Result<(), Malformed> {
-        if bytes.number()? != self.nodes.len() as u64 {
-            return Err(Malformed("a tree of stacks with a gap"));
-        }
-        let count = bytes.count()?;
-        let first = self.nodes.len();
-        self.nodes.reserve(count);
-        for number in first as u32 + 1..first as u32 + 1 + count as u32 {
-            let parent = number.checked_sub(bytes.small()?).filter(|parent| *parent < number);
-            let parent = parent.ok_or(Malformed("a frame that is its own caller"))?;
-            let depth = if parent == 0 { 1 } else { self.depths.get(parent as usize - 1).map_or(0, |depth| depth + 1) };
-            if usize::from(depth) > MAX_STACK_DEPTH {
-                return Err(Malformed("a stack that is too deep"));
-            }
-            self.nodes.push(Node { parent, location: 0 });
-            self.depths.push(depth);
-        }
-        for node in self.nodes.iter_mut().skip(first) {
-            node.location = bytes.small()?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn len(&self, table: Table) -> usize {
-        self.tables[table as usize].len()
-    }
-
-    pub(super) fn get(&self, table: Table, number: u32) -> Result<&[u8], Malformed> {
-        self.tables[table as usize].get(number).ok_or(Malformed("an index into a table that it is not in"))
-    }
-
-    pub(super) fn text(&self, table: Table, number: u32) -> Result<&str, Malformed> {
-        std::str::from_utf8(self.get(table, number)?).map_err(|_| Malformed("a text that is not UTF-8"))
-    }
-
-    /// A frame by its number, which counts from 1.
-    pub(super) fn node(&self, number: u32) -> Result<Node, Malformed> {
-        let place = (number as usize).checked_sub(1).and_then(|place| self.nodes.get(place));
-        place.copied().ok_or(Malformed("a stack that is not there"))
-    }
-
-    /// Frames in the tree of stacks.
-    pub(super) fn node_count(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Frames of a stack.
-    pub(super) fn depth(&self, number: u32) -> u64 {
-        let place = (number as usize).checked_sub(1).and_then(|place| self.depths.get(place));
-        place.map_or(0, |depth| u64::from(*depth))
-    }
-
-    pub(super) fn trace(&self, number: u32) -> Result<entry::Trace, Malformed> {
-        entry::trace(self.get(Table::Traces, number)?)
-    }
-
-    pub(super) fn thread(&self, number: u32) -> Result<entry::Thread, Malformed> {
-        entry::thread(self.get(Table::Threads, number)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stack(dictionary: &mut Dictionary, root_first: &[u32]) -> u32 {
-        root_first.iter().fold(0, |parent, location| dictionary.node(Node { parent, location: *location }))
-    }
-
-    #[test]
-    fn stacks_share_their_beginning_and_come_back_in_parts() {
-        let mut dictionary = Dictionary::default();
-        let a = stack(&mut dictionary, &[7, 8, 9]);
-        dictionary.intern(Table::Texts, b"main").unwrap();
-        let first = dictionary.unwritten(Part::Code);
-        dictionary.mark_written();
-        let b = stack(&mut dictionary, &[7, 8, 10]);
-        assert_eq!((a, b, stack(&mut dictionary, &[7, 8, 9]), dictionary.nodes().len()), (3, 4, 3, 4));
-        let second = dictionary.unwritten(Part::Code);
-
-        let mut tables = Tables::default();
-        assert_eq!(tables.add(Part::Code, &second), Err(Malformed("a dictionary with a gap")));
-        let mut tables = Tables::default();
-        tables.add(Part::Code, &first).unwrap();
-        tables.add(Part::Code, &second).unwrap();
-        assert_eq!(tables.text(Table::Texts, 0), Ok("main"));
-        let node = tables.node(b).unwrap();
-        assert_eq!((node.parent, node.location), (2, 10));
-        assert!(tables.node(0).is_err() && tables.node(5).is_err());
-    }
-
-    #[test]
-    fn a_stack_has_no_loops_and_a_limit() {
-        let code = |nodes: &[u8]| [&[0; 10][..], nodes].concat();
-        let mut tables = Tables::default();
-        assert_eq!(tables.add(Part::Code, &code(&[0, 1, 0, 5])), Err(Malformed("a frame that is its own caller")));
-        let mut tables = Tables::default();
-        assert_eq!(tables.add(Part::Code, &code(&[0, 1, 2, 5])), Err(Malformed("a frame that is its own caller")));
-        let mut dictionary = Dictionary::default();
-        stack(&mut dictionary, &vec![1; MAX_STACK_DEPTH + 1]);
-        let mut tables = Tables::default();
-        assert_eq!(
-            tables.add(Part::Code, &dictionary.unwritten(Part::Code)),
-            Err(Malformed("a stack that is too deep"))
-        );
+        self.written = Written {
+            tables: std::array::from_fn(|table| self.tables[table].entries().len()),
+            places: self.place_tree.nodes().len(),
+            shapes: self.shapes.len(),
+            nodes: self.tree.nodes().len(),
+            traces: self.traces.len(),
+        };
+        self.shape_shares.clear();
+        self.trace_shares.clear();
     }
 }

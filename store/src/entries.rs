@@ -33,6 +33,8 @@ impl Entries {
 
     fn push(&mut self, entry: &[u8]) -> Result<u32, Malformed> {
         let end = u32::try_from(self.bytes.len() + entry.len()).map_err(|_| Malformed("a table beyond 4 GiB"))?;
+        make_room(&mut self.bytes, entry.len());
+        make_room(&mut self.ends, 1);
         self.bytes.extend_from_slice(entry);
         self.ends.push(end);
         Ok(self.ends.len() as u32 - 1)
@@ -63,6 +65,14 @@ impl Entries {
         }
         self.bytes.extend_from_slice(bytes.take(end - before)?);
         Ok(())
+    }
+}
+
+/// Makes room by a quarter, not by twice as much: a segment ends when its dictionary has taken what memory it may, and the next one
+/// writes most texts again.
+pub(super) fn make_room<T>(all: &mut Vec<T>, more: usize) {
+    if all.capacity() - all.len() < more {
+        all.reserve_exact(more.max(all.len() / 4 + 16));
     }
 }
 

@@ -32,6 +32,51 @@ pub(super) struct Trace {
     pub(super) provenance: u8,
 }
 
+/// A location as far as a flame graph knows it: what all locations in the same functions have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) kind: LocationKind,
+    pub(super) mapping: Option<MappingIndex>,
+    /// Where no name is known, or not that of every inlined function: then the address is all that tells places apart.
+    pub(super) address: Option<u64>,
+    /// Innermost first.
+    pub(super) functions: Vec<FunctionIndex>,
+}
+
+impl Place {
+    /// `named` says whether there are functions and all of them have names.
+    pub(super) fn of(location: &Location, named: bool) -> Place {
+        Place {
+            kind: location.kind,
+            mapping: location.mapping,
+            address: (!named).then_some(location.address),
+            functions: location.lines.iter().map(|line| line.function).collect(),
+        }
+    }
+
+    /// As a location, with the innermost function's line, which says nothing if there is no function.
+    pub(super) fn with_line(self, line: u32) -> Location {
+        let lines = self.functions.into_iter().map(|function| Line { function, line: 0, column: 0 });
+        let mut lines: Vec<Line> = lines.collect();
+        if let Some(innermost) = lines.first_mut() {
+            innermost.line = line;
+        }
+        Location { kind: self.kind, mapping: self.mapping, address: self.address.unwrap_or(0), lines }
+    }
+}
+
+/// A stack by function: what a flame graph shows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    /// The leaf's node in the tree of places; 0 is a stack without frames.
+    pub(super) node: u32,
+    /// The innermost line of the leaf, 0 if there is none.
+    pub(super) line: u32,
+    pub(super) end: End,
+    /// Bits of [`unwind::end::provenance`].
+    pub(super) provenance: u8,
+}
+
 /// In the order of their numbers in a file: new ones come last.
 const KINDS: [LocationKind; 10] = [
     LocationKind::Native,
@@ -112,26 +157,66 @@ pub(super) fn function(entry: &[u8]) -> Result<Function, Malformed> {
     })
 }
 
-pub(super) fn put_location(out: &mut Vec<u8>, location: &Location) {
-    out.push(kind_number(location.kind));
-    put_option(out, location.mapping.map(|mapping| mapping.0));
-    put(out, location.address);
-    for line in &location.lines {
-        put_all(out, &[line.function.0, line.line, line.column]);
+/// Set in a place's kind if it has an address.
+const HAS_ADDRESS: u8 = 0x80;
+
+pub(super) fn put_place(out: &mut Vec<u8>, place: &Place) {
+    let has_address = if place.address.is_some() { HAS_ADDRESS } else { 0 };
+    out.push(kind_number(place.kind) | has_address);
+    put_option(out, place.mapping.map(|mapping| mapping.0));
+    if let Some(address) = place.address {
+        put(out, address);
+    }
+    for function in &place.functions {
+        put(out, u64::from(function.0));
     }
 }
 
-pub(super) fn location(entry: &[u8]) -> Result<Location, Malformed> {
+pub(super) fn place(entry: &[u8]) -> Result<Place, Malformed> {
     let mut bytes = Bytes(entry);
-    let kind = *KINDS.get(bytes.byte()? as usize).ok_or(Malformed("a kind of location that is not known"))?;
+    let first = bytes.byte()?;
+    let kind = KINDS.get(usize::from(first & !HAS_ADDRESS));
+    let kind = *kind.ok_or(Malformed("a kind of location that is not known"))?;
     let mapping = option(&mut bytes)?.map(MappingIndex);
-    let address = bytes.number()?;
-    let mut lines = Vec::new();
+    let address = if first & HAS_ADDRESS == 0 { None } else { Some(bytes.number()?) };
+    let mut functions = Vec::new();
     while bytes.end().is_err() {
-        let function = FunctionIndex(bytes.small()?);
-        lines.push(Line { function, line: bytes.small()?, column: bytes.small()? });
+        functions.push(FunctionIndex(bytes.small()?));
     }
-    Ok(Location { kind, mapping, address, lines })
+    Ok(Place { kind, mapping, address, functions })
+}
+
+/// What a location adds to its place: the address, unless the place has it, and each function's line and column. `number` is the
+/// place's, and `place` what it is.
+pub(super) fn put_location(out: &mut Vec<u8>, number: u32, place: &Place, location: &Location) {
+    put(out, u64::from(number));
+    if place.address.is_none() {
+        put(out, location.address);
+    }
+    for line in &location.lines {
+        put_all(out, &[line.line, line.column]);
+    }
+}
+
+/// The number of a location's place.
+pub(super) fn place_number(entry: &[u8]) -> Result<u32, Malformed> {
+    Bytes(entry).small()
+}
+
+/// `place` gives the place of a number.
+pub(super) fn location(
+    entry: &[u8],
+    place: impl FnOnce(u32) -> Result<Place, Malformed>,
+) -> Result<Location, Malformed> {
+    whole(entry, |bytes| {
+        let place = place(bytes.small()?)?;
+        let address = place.address.map_or_else(|| bytes.number(), Ok)?;
+        let mut lines = Vec::with_capacity(place.functions.len());
+        for function in place.functions {
+            lines.push(Line { function, line: bytes.small()?, column: bytes.small()? });
+        }
+        Ok(Location { kind: place.kind, mapping: place.mapping, address, lines })
+    })
 }
 
 pub(super) fn put_process(out: &mut Vec<u8>, process: &Process) {
@@ -163,19 +248,6 @@ pub(super) fn put_thread(out: &mut Vec<u8>, thread: Thread) {
 
 pub(super) fn thread(entry: &[u8]) -> Result<Thread, Malformed> {
     whole(entry, |bytes| Ok(Thread { process: bytes.small()?, tid: bytes.small()?, name: bytes.small()? }))
-}
-
-pub(super) fn put_trace(out: &mut Vec<u8>, trace: Trace) {
-    put(out, u64::from(trace.node));
-    out.extend([trace.end as u8, trace.provenance]);
-}
-
-pub(super) fn trace(entry: &[u8]) -> Result<Trace, Malformed> {
-    whole(entry, |bytes| {
-        let node = bytes.small()?;
-        let end = End::from_number(bytes.byte()?).ok_or(Malformed("an end of a stack that is not known"))?;
-        Ok(Trace { node, end, provenance: bytes.byte()? })
-    })
 }
 
 /// Texts of an identity that come before its labels.
@@ -274,6 +346,28 @@ mod tests {
     }
 
     #[test]
+    fn a_location_is_its_place_and_what_it_adds() {
+        let line = |function, line| Line { function: FunctionIndex(function), line, column: 3 };
+        let cases = [(true, vec![line(4, 10), line(5, 300)]), (false, vec![line(4, 10)]), (false, vec![])];
+        for (named, lines) in cases {
+            let location = Location { kind: LocationKind::Go, mapping: Some(MappingIndex(0)), address: 1 << 40, lines };
+            let of = Place::of(&location, named);
+            let mut entry = Vec::new();
+            put_place(&mut entry, &of);
+            assert_eq!(place(&entry), Ok(of.clone()));
+            assert_eq!(entry.len() > 6, !named, "an address takes six bytes");
+            entry.clear();
+            put_location(&mut entry, 7, &of, &location);
+            assert_eq!(place_number(&entry), Ok(7));
+            assert_eq!(super::location(&entry, |_| Ok(of.clone())), Ok(location.clone()));
+            let shown = of.with_line(10);
+            assert_eq!(shown.address, if named { 0 } else { 1 << 40 });
+            assert_eq!(shown.lines.first().map(|line| line.line), location.lines.first().map(|_| 10));
+            assert!(shown.lines.iter().skip(1).all(|line| (line.line, line.column) == (0, 0)));
+        }
+    }
+
+    #[test]
     fn identities_come_back_and_their_places_are_right() {
         let names =
             ["id", "uid", "pod", "space", "box", "image", "node", "Job", "work", "service", "env", "v1", "k", "v"];
@@ -295,9 +389,12 @@ mod tests {
     fn entries_that_end_early_or_late_are_refused() {
         assert!(mapping(&[1]).is_err());
         assert!(mapping(&[1, 2, 3]).is_err());
-        assert!(location(&[99, 0, 0]).is_err());
-        assert!(location(&[0, 0, 5, 1]).is_err());
-        assert!(trace(&[0, 200, 0]).is_err());
+        assert!(place(&[99, 0, 0]).is_err());
+        assert!(place(&[HAS_ADDRESS, 0]).is_err());
+        let two = |_| Ok(place(&[0, 0, 1, 2]).unwrap());
+        assert!(location(&[0, 5, 1, 1, 2, 2], two).is_ok());
+        assert!(location(&[0, 5, 1, 1, 2], two).is_err());
+        assert!(location(&[0, 5, 1, 1, 2, 2, 3], two).is_err());
         assert!(identity(&[0; 11], |_| Ok("")).is_err());
         assert!(identity(&[0; 13], |_| Ok("")).is_err());
     }

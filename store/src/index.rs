@@ -15,7 +15,9 @@ use super::columns::{Facts, StoredSample};
 use super::error::StoreError;
 
 /// (segment, chunk's number) → row. The names carry the version of what is in the rows: others are as if they were not there.
-const CHUNKS: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("chunks-1");
+const CHUNKS: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("chunks-2");
+/// Rows of segments of version 1, which are of no use any more.
+const FORMER_CHUNKS: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("chunks-1");
 /// Segment → its samples' first and last time.
 const SEGMENTS: TableDefinition<u32, (u64, u64)> = TableDefinition::new("segments-1");
 
@@ -106,6 +108,10 @@ impl Index {
         let checked = catch_unwind(AssertUnwindSafe(|| -> Result<Database, StoreError> {
             let mut database = Builder::new().set_cache_size(CACHE_BYTES).create(path)?;
             database.check_integrity()?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(Durability::None);
+            transaction.delete_table(FORMER_CHUNKS)?;
+            transaction.commit()?;
             Ok(database)
         }));
         match checked {

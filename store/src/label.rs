@@ -1,8 +1,9 @@
 //! By what history can be asked: labels of samples, and filters on them.
 
 use super::bytes::Malformed;
-use super::dictionary::{Table, Tables};
+use super::dictionary::Table;
 use super::entry::{self, identity_place};
+use super::tables::Tables;
 
 /// A property of a sample's thread, process or owner. Every sample has each of them, if only as an empty text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

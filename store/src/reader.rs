@@ -8,12 +8,13 @@ use std::sync::{Arc, PoisonError};
 use super::bytes::Malformed;
 use super::chunk::{ChunkHeader, Section};
 use super::columns::{self, Facts, StoredSample};
-use super::dictionary::{Part, Table, Tables};
+use super::dictionary::{Part, Table};
 use super::error::StoreError;
 use super::index::ChunkRow;
 use super::label::Query;
 use super::result::ResultTables;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentFile};
+use super::tables::Tables;
 use super::writer::Shared;
 use profiles::profile::Batch;
 
@@ -61,7 +62,7 @@ impl Reader {
     /// The history can't be read.
     pub fn batches(&self, from_ns: u64, to_ns: u64, mut visit: impl FnMut(Batch)) -> Result<Skipped, StoreError> {
         let query = Query { from_ns, to_ns, filters: Vec::new() };
-        self.each_segment(&query, &[Part::Owners, Part::Code], |segment| {
+        self.each_segment(&query, &[Part::Owners, Part::Shapes, Part::Exact], |segment| {
             for chunk in 0..segment.chunks.len() {
                 let (facts, mut samples) = segment.samples(chunk)?;
                 samples.sort_by_key(|sample| (sample.time_ns, sample.cpu));
@@ -145,7 +146,8 @@ impl<'query> SegmentView<'query> {
             for part in parts {
                 let section = match part {
                     Part::Owners => Section::Owners,
-                    Part::Code => Section::Code,
+                    Part::Shapes => Section::Shapes,
+                    Part::Exact => Section::Exact,
                 };
                 let bytes = file.section(row.offset, header, section)?;
                 tables.add(*part, &bytes).map_err(|problem| file.damaged(row.offset, problem))?;

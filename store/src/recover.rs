@@ -200,7 +200,7 @@ fn scan(file: &SegmentFile) -> Result<Scan, StoreError> {
 fn chunk_at(file: &SegmentFile, offset: u64, number: u32) -> Result<ChunkRow, StoreError> {
     let bytes = file.chunk(offset)?;
     let damaged = |problem| file.damaged(offset, problem);
-    let (header, [samples, _, _]) = chunk::decode(&bytes).map_err(damaged)?;
+    let (header, [samples, ..]) = chunk::decode(&bytes).map_err(damaged)?;
     if header.number != number {
         return Err(damaged(Malformed("a chunk out of order")));
     }

@@ -1,17 +1,19 @@
-//! [`ResultTables`]: what an answer refers to, gathered from many segments, each thing once, and made a [`Batch`] of.
+//! What an answer refers to, gathered from many segments, each thing once, and made a [`Batch`] of.
 
 use std::collections::HashMap;
 
 use super::bytes::Malformed;
 use super::columns::{Facts, StoredSample};
-use super::dictionary::{Dictionary, Table, Tables};
-use super::entry::{self, Trace};
+use super::dictionary::{Dictionary, Table};
+use super::entry::{self, Place, Trace};
+use super::functions::{FunctionRow, FunctionSums};
+use super::tables::Tables;
 use super::transfer::Transfer;
 use profiles::profile::{
     Batch, Location, LocationIndex, Mapping, Process, ProcessIndex, Sample, Stack, StackIndex, StringIndex, StringTable,
 };
 
-/// A dictionary of an answer.
+/// A dictionary of an answer with exact stacks.
 #[derive(Default)]
 pub(super) struct ResultTables {
     pub(super) dictionary: Dictionary,
@@ -31,6 +33,11 @@ impl Texts {
     fn code(&self, index: StringIndex) -> Result<StringIndex, Malformed> {
         self.code.get(index.0 as usize).copied().ok_or(Malformed("a text that is not there"))
     }
+}
+
+fn place(dictionary: &Dictionary, number: u32) -> Result<Place, Malformed> {
+    let entry = dictionary.entries(Table::Places).get(number);
+    entry::place(entry.ok_or(Malformed("a place that is not there"))?)
 }
 
 fn text(entry: &[u8]) -> Result<&str, Malformed> {
@@ -53,7 +60,8 @@ impl ResultTables {
             let trace = Trace { node: transfer.node(&mut self.dictionary, trace.node)?, ..trace };
             rows.push((thread, trace, *sample));
         }
-        self.batch(facts, |stacks, texts, dictionary| {
+        self.batch(facts, |stacks, texts| {
+            let dictionary = &self.dictionary;
             let mut samples = Vec::with_capacity(rows.len());
             for (thread, trace, sample) in rows {
                 let thread = entry::thread(dictionary.entries(Table::Threads).get(thread).unwrap_or_default())?;
@@ -80,7 +88,8 @@ impl ResultTables {
         owners: Table,
         rows: &[(u32, Trace, u64)],
     ) -> Result<Batch, Malformed> {
-        self.batch(facts, |stacks, texts, dictionary| {
+        self.batch(facts, |stacks, texts| {
+            let dictionary = &self.dictionary;
             let mut samples = Vec::with_capacity(rows.len());
             for (owner, trace, weight_ns) in rows {
                 let (process, tid, name) = if owners == Table::Threads {
@@ -105,65 +114,110 @@ impl ResultTables {
         })
     }
 
-    /// The dictionary as a batch's tables: all but texts and stacks keep their numbers.
     fn batch(
         &self,
         facts: &Facts,
-        samples: impl FnOnce(&mut Stacks<'_>, &Texts, &Dictionary) -> Result<Vec<Sample>, Malformed>,
+        samples: impl FnOnce(&mut Stacks<'_>, &Texts) -> Result<Vec<Sample>, Malformed>,
     ) -> Result<Batch, Malformed> {
         let dictionary = &self.dictionary;
-        let mut strings = StringTable::default();
-        // Index 0 is the empty text, as in pprof.
-        strings.intern("");
-        let mut numbers = |table| -> Result<Vec<StringIndex>, Malformed> {
-            dictionary.entries(table).iter().map(|entry| Ok(strings.intern(text(entry)?))).collect()
-        };
-        let texts = Texts { owners: numbers(Table::OwnerTexts)?, code: numbers(Table::Texts)? };
-        let owner_text = |number: u32| {
-            let entry = dictionary.entries(Table::OwnerTexts).get(number);
-            text(entry.ok_or(Malformed("a text that is not there"))?)
-        };
-        let identities = dictionary.entries(Table::Identities).iter().map(|entry| entry::identity(entry, owner_text));
-        let processes = dictionary.entries(Table::Processes).iter().map(|entry| {
-            let process = entry::process(entry)?;
-            Ok(Process {
-                comm: texts.owner(process.comm)?,
-                executable: texts.owner(process.executable)?,
-                cgroup: texts.owner(process.cgroup)?,
-                ..process
-            })
-        });
-        let mappings = dictionary.entries(Table::Mappings).iter().map(|entry| {
-            let mapping = entry::mapping(entry)?;
-            Ok(Mapping { filename: texts.code(mapping.filename)?, build_id: texts.code(mapping.build_id)? })
-        });
-        let functions = dictionary.entries(Table::Functions).iter().map(|entry| {
-            let mut function = entry::function(entry)?;
-            for text in [&mut function.name, &mut function.system_name, &mut function.filename] {
-                *text = texts.code(*text)?;
-            }
-            Ok(function)
-        });
-        let locations: Result<Vec<Location>, Malformed> =
-            dictionary.entries(Table::Locations).iter().map(entry::location).collect();
-        let mut stacks = Stacks { dictionary, frames: 0, numbers: HashMap::new(), stacks: Vec::new() };
-        let samples = samples(&mut stacks, &texts, dictionary)?;
-        Ok(Batch {
-            wall_start_ns: facts.wall_start_ns,
-            monotonic_start_ns: facts.monotonic_start_ns,
-            duration_ns: facts.duration_ns,
-            period_ns: facts.period_ns,
-            identities: identities.collect::<Result<_, _>>()?,
-            processes: processes.collect::<Result<_, _>>()?,
-            mappings: mappings.collect::<Result<_, _>>()?,
-            functions: functions.collect::<Result<_, _>>()?,
-            locations: locations?,
-            stacks: stacks.stacks,
-            strings,
-            samples,
-            ledger: facts.ledger,
+        batch(facts, dictionary, |texts| {
+            let locations = dictionary.entries(Table::Locations).iter();
+            let locations = locations.map(|entry| entry::location(entry, |number| place(dictionary, number)));
+            let locations = locations.collect::<Result<_, _>>()?;
+            let mut stacks = Stacks { dictionary, frames: 0, numbers: HashMap::new(), stacks: Vec::new() };
+            let samples = samples(&mut stacks, texts)?;
+            Ok(Content { locations, stacks: stacks.stacks, samples })
         })
     }
+}
+
+impl FunctionSums {
+    /// As a batch: one sample for each row, in their order. And how many each stands for.
+    pub(super) fn into_batch(self, facts: &Facts) -> Result<(Batch, Vec<u64>), Malformed> {
+        let FunctionSums { dictionary, locations, stacks, rows, .. } = self;
+        let counts = rows.iter().map(|row| row.count).collect();
+        let batch = batch(facts, &dictionary, |_| {
+            let locations = locations.all().iter();
+            let locations = locations.map(|shown| Ok(place(&dictionary, shown.place)?.with_line(shown.line)));
+            let sample = |row: &FunctionRow| Sample {
+                time_ns: facts.monotonic_start_ns,
+                weight_ns: row.weight_ns,
+                process: ProcessIndex(row.process),
+                tid: 0,
+                thread_name: StringIndex(0),
+                cpu: 0,
+                stack: StackIndex(row.stack),
+                end: row.end,
+                provenance: row.provenance,
+            };
+            let samples = rows.iter().map(sample).collect();
+            Ok(Content { locations: locations.collect::<Result<_, Malformed>>()?, stacks, samples })
+        })?;
+        Ok((batch, counts))
+    }
+}
+
+/// What of a batch comes from samples.
+struct Content {
+    locations: Vec<Location>,
+    stacks: Vec<Stack>,
+    samples: Vec<Sample>,
+}
+
+/// A dictionary as a batch's tables: all but texts and stacks keep their numbers.
+fn batch(
+    facts: &Facts,
+    dictionary: &Dictionary,
+    content: impl FnOnce(&Texts) -> Result<Content, Malformed>,
+) -> Result<Batch, Malformed> {
+    let mut strings = StringTable::default();
+    // Index 0 is the empty text, as in pprof.
+    strings.intern("");
+    let mut numbers = |table| -> Result<Vec<StringIndex>, Malformed> {
+        dictionary.entries(table).iter().map(|entry| Ok(strings.intern(text(entry)?))).collect()
+    };
+    let texts = Texts { owners: numbers(Table::OwnerTexts)?, code: numbers(Table::Texts)? };
+    let owner_text = |number: u32| {
+        let entry = dictionary.entries(Table::OwnerTexts).get(number);
+        text(entry.ok_or(Malformed("a text that is not there"))?)
+    };
+    let identities = dictionary.entries(Table::Identities).iter().map(|entry| entry::identity(entry, owner_text));
+    let processes = dictionary.entries(Table::Processes).iter().map(|entry| {
+        let process = entry::process(entry)?;
+        Ok(Process {
+            comm: texts.owner(process.comm)?,
+            executable: texts.owner(process.executable)?,
+            cgroup: texts.owner(process.cgroup)?,
+            ..process
+        })
+    });
+    let mappings = dictionary.entries(Table::Mappings).iter().map(|entry| {
+        let mapping = entry::mapping(entry)?;
+        Ok(Mapping { filename: texts.code(mapping.filename)?, build_id: texts.code(mapping.build_id)? })
+    });
+    let functions = dictionary.entries(Table::Functions).iter().map(|entry| {
+        let mut function = entry::function(entry)?;
+        for text in [&mut function.name, &mut function.system_name, &mut function.filename] {
+            *text = texts.code(*text)?;
+        }
+        Ok(function)
+    });
+    let Content { locations, stacks, samples } = content(&texts)?;
+    Ok(Batch {
+        wall_start_ns: facts.wall_start_ns,
+        monotonic_start_ns: facts.monotonic_start_ns,
+        duration_ns: facts.duration_ns,
+        period_ns: facts.period_ns,
+        identities: identities.collect::<Result<_, _>>()?,
+        processes: processes.collect::<Result<_, _>>()?,
+        mappings: mappings.collect::<Result<_, _>>()?,
+        functions: functions.collect::<Result<_, _>>()?,
+        locations,
+        stacks,
+        strings,
+        samples,
+        ledger: facts.ledger,
+    })
 }
 
 /// Frames of a batch's stacks together, 4 bytes each: a small file can name deep stacks with much in common.
@@ -185,7 +239,7 @@ impl Stacks<'_> {
         let mut locations = Vec::new();
         let mut at = leaf;
         while let Some(node) = (at as usize).checked_sub(1).and_then(|place| self.dictionary.nodes().get(place)) {
-            locations.push(LocationIndex(node.location));
+            locations.push(LocationIndex(node.at));
             at = node.parent;
         }
         self.frames += locations.len();

@@ -10,7 +10,7 @@ use super::chunk::{self, ChunkHeader, HEADER_BYTES, Section};
 use super::error::StoreError;
 
 /// The format of what a segment holds: another one is not read.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"EVFLHIST";
 /// Magic, version and the CRC-32 of both.
@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn the_first_bytes_say_whose_a_file_is() {
-        assert_eq!(beginning(&header(1)), Beginning::Ours);
-        assert_eq!(beginning(&header(2)), Beginning::OtherVersion(2));
-        assert_eq!(beginning(&header(1)[..15]), Beginning::Unfinished);
-        let mut bytes = header(1);
+        assert_eq!(beginning(&header(FORMAT_VERSION)), Beginning::Ours);
+        assert_eq!(beginning(&header(1)), Beginning::OtherVersion(1));
+        assert_eq!(beginning(&header(FORMAT_VERSION)[..15]), Beginning::Unfinished);
+        let mut bytes = header(FORMAT_VERSION);
         bytes[9] = 1;
         assert_eq!(beginning(&bytes), Beginning::NotASegment);
         assert_eq!(beginning(&[0; 64]), Beginning::NotASegment);

@@ -6,10 +6,11 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::bytes::Malformed;
-use super::dictionary::{Part, Tables};
+use super::dictionary::Part;
 use super::error::StoreError;
 use super::label::{Label, Query};
 use super::reader::{Reader, Skipped};
+use super::tables::Tables;
 
 /// Distinct values of a label that are told apart, about 100 bytes each; CPU time of further ones is counted as other.
 pub const MAX_VALUES: usize = 65_536;

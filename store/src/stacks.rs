@@ -1,4 +1,5 @@
-//! [`Reader::stacks`]: sums by stack over a range of time, in the form that every output starts from.
+//! [`Reader::stacks`]: sums by stack over a range of time, in the form that every output starts from. Those by function are made in
+//! [`functions`](super::functions).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -6,11 +7,11 @@ use std::collections::HashMap;
 use pprof_proto::Profile;
 
 use super::bytes::Malformed;
-use super::columns::Facts;
+use super::columns::{Facts, StoredSample};
 use super::dictionary::{Part, Table};
 use super::entry::Trace;
 use super::error::StoreError;
-use super::functions::FunctionStacks;
+use super::functions::{FunctionAnswer, SegmentSums};
 use super::label::Query;
 use super::reader::{Reader, SegmentView, Skipped};
 use super::result::ResultTables;
@@ -18,13 +19,14 @@ use super::transfer::Transfer;
 use profiles::ledger::Ledger;
 use profiles::profile::Batch;
 use profiles::profile::pprof::{self, EncodeError, ProfileInfo, Vocabulary};
+use profiles::report::{StackTable, SumsError};
 
 /// Rows (an owner's stack) that one answer may have, about 200 bytes each with what they become.
 pub const MAX_RESULT_ROWS: usize = 1 << 20;
-/// Frames of all distinct stacks of an answer together, as a tree: about 20 bytes each.
+/// Frames of all distinct exact stacks of an answer together, as a tree: about 20 bytes each.
 const MAX_RESULT_NODES: usize = 4 << 20;
 /// The same with each stack written out: 4 bytes each.
-const MAX_RESULT_FRAMES: u64 = 32 << 20;
+pub(super) const MAX_RESULT_FRAMES: u64 = 32 << 20;
 
 /// Which samples become one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,14 +67,25 @@ impl StackSums {
     /// # Errors
     /// None for sums that come from a store.
     pub fn profile(&self, info: &ProfileInfo) -> Result<Profile, EncodeError> {
-        let vocabulary = match self.grouping {
+        pprof::encode_sums(&self.batch, &self.counts, info, &self.vocabulary())
+    }
+
+    /// As the table that the page is made of: that of the [`profile`](Self::profile), in less time and memory.
+    ///
+    /// # Errors
+    /// The stacks have too many frames together.
+    pub fn table(&self, info: &ProfileInfo) -> Result<StackTable, SumsError> {
+        StackTable::from_sums(&self.batch, &self.counts, info, &self.vocabulary())
+    }
+
+    fn vocabulary(&self) -> Vocabulary {
+        match self.grouping {
             Grouping::Threads => Vocabulary::EVERFLAME,
             // They would all be 0.
             Grouping::Processes | Grouping::Functions => {
                 Vocabulary { pid: None, thread_id: None, ..Vocabulary::EVERFLAME }
             }
-        };
-        pprof::encode_sums(&self.batch, &self.counts, info, &vocabulary)
+        }
     }
 
     /// Samples in all rows.
@@ -86,31 +99,22 @@ impl StackSums {
     }
 }
 
-/// Which stack has which number in an answer.
+/// What an answer is about beside its stacks.
 #[derive(Default)]
-struct TraceNumbers(HashMap<(u32, u8, u8), u32, hashbrown::DefaultHashBuilder>);
-
-impl TraceNumbers {
-    fn number(&mut self, traces: &mut Vec<Trace>, frames: &mut u64, trace: Trace, depth: u64) -> u32 {
-        *self.0.entry((trace.node, trace.end as u8, trace.provenance)).or_insert_with(|| {
-            traces.push(trace);
-            *frames += depth;
-            traces.len() as u32 - 1
-        })
-    }
+struct Range {
+    facts: Option<(Facts, u64)>,
 }
 
-/// The answer in the making.
+/// An answer with exact stacks in the making.
 #[derive(Default)]
 struct Answer {
     tables: ResultTables,
     /// (owner, trace) with the result's numbers.
     rows: Sums<(u32, u32)>,
     traces: Vec<Trace>,
-    trace_numbers: TraceNumbers,
+    trace_numbers: HashMap<(u32, u8, u8), u32, hashbrown::DefaultHashBuilder>,
     frames: u64,
     left_out_ns: u64,
-    facts: Option<(Facts, u64)>,
 }
 
 impl Reader {
@@ -119,53 +123,68 @@ impl Reader {
     /// # Errors
     /// The history can't be read. Damaged segments are no error, see [`StackSums::skipped`].
     pub fn stacks(&self, query: &Query, grouping: Grouping) -> Result<StackSums, StoreError> {
-        let mut answer = Answer::default();
-        let skipped = self.each_segment(query, &[Part::Owners, Part::Code], |segment| {
-            if grouping == Grouping::Functions {
-                return answer.add_functions(segment, query);
-            }
-            let sums = sum_segment(segment, query, &mut answer, |_, thread, trace| Ok((thread, trace)))?;
+        if grouping == Grouping::Functions {
+            return self.functions(query);
+        }
+        let (mut answer, mut range) = (Answer::default(), Range::default());
+        let skipped = self.each_segment(query, &[Part::Owners, Part::Shapes, Part::Exact], |segment| {
+            let mut sums = Sums::default();
+            each_sample(segment, query, &mut range, |sample| {
+                let (count, weight) = sums.entry((sample.thread, sample.trace)).or_default();
+                *count += 1;
+                *weight = sample.weight_ns.saturating_add(*weight);
+                Ok(())
+            })?;
             answer.add(segment, sums, grouping).map_err(|problem| segment.damaged(0, problem))
         })?;
-        answer.finish(grouping, skipped)
+        answer.finish(&range.facts(), grouping, skipped)
+    }
+
+    /// What exact stacks have beside their functions is not even unpacked.
+    fn functions(&self, query: &Query) -> Result<StackSums, StoreError> {
+        let (mut answer, mut range) = (FunctionAnswer::default(), Range::default());
+        let skipped = self.each_segment(query, &[Part::Owners, Part::Shapes], |segment| {
+            let tables = &segment.tables;
+            let mut transfer = Transfer::new(tables);
+            let mut sums = SegmentSums::new(tables);
+            each_sample(segment, query, &mut range, |sample| {
+                sums.add(&mut transfer, (tables, &mut answer.dictionary), sample)
+            })?;
+            answer.add(tables, &mut transfer, sums).map_err(|problem| segment.damaged(0, problem))
+        })?;
+        let sums = answer.finish();
+        let left_out_ns = sums.left_out_ns;
+        let (batch, counts) = sums.into_batch(&range.facts()).map_err(StoreError::Batch)?;
+        Ok(StackSums { batch, counts, grouping: Grouping::Functions, left_out_ns, skipped })
     }
 }
 
-/// The answer has no room for a stack.
-const NO_ROOM: u32 = u32::MAX - 1;
-
-/// Sums of one segment by thread and stack, or by what `key` makes of both.
-fn sum_segment(
+/// Visits a segment's samples that the query asks for.
+fn each_sample(
     segment: &SegmentView<'_>,
     query: &Query,
-    answer: &mut Answer,
-    mut key: impl FnMut(&mut Answer, u32, u32) -> Result<(u32, u32), Malformed>,
-) -> Result<Sums<(u32, u32)>, StoreError> {
-    let mut sums = Sums::default();
+    range: &mut Range,
+    mut visit: impl FnMut(&StoredSample) -> Result<(), Malformed>,
+) -> Result<(), StoreError> {
     for chunk in 0..segment.chunks.len() {
         let wanted = segment.has_allowed(chunk)?;
         let (facts, samples) = segment.samples(chunk)?;
-        answer.note(&facts, query);
+        range.note(&facts, query);
         if !wanted {
             continue;
         }
-        for sample in samples {
-            if !query.contains(facts.wall_ns(sample.time_ns)) {
-                continue;
-            }
-            let damaged = |problem| segment.damaged(chunk, problem);
-            if segment.allows(sample.thread).map_err(damaged)? {
-                let key = key(answer, sample.thread, sample.trace).map_err(damaged)?;
-                let (count, weight) = sums.entry(key).or_default();
-                *count += 1;
-                *weight = sample.weight_ns.saturating_add(*weight);
+        for sample in &samples {
+            if query.contains(facts.wall_ns(sample.time_ns)) {
+                let allowed = segment.allows(sample.thread);
+                let visited = allowed.and_then(|allowed| if allowed { visit(sample) } else { Ok(()) });
+                visited.map_err(|problem| segment.damaged(chunk, problem))?;
             }
         }
     }
-    Ok(sums)
+    Ok(())
 }
 
-impl Answer {
+impl Range {
     /// Widens the answer's time by a chunk's.
     fn note(&mut self, facts: &Facts, query: &Query) {
         let start_ns = facts.wall_start_ns.max(query.from_ns);
@@ -178,6 +197,13 @@ impl Answer {
         sum.ledger.add(&facts.ledger);
     }
 
+    fn facts(self) -> Facts {
+        let (facts, end_ns) = self.facts.unwrap_or_default();
+        Facts { duration_ns: end_ns.saturating_sub(facts.wall_start_ns), ..facts }
+    }
+}
+
+impl Answer {
     fn add(&mut self, segment: &SegmentView<'_>, sums: Sums<(u32, u32)>, grouping: Grouping) -> Result<(), Malformed> {
         let tables = &segment.tables;
         let mut transfer = Transfer::new(tables);
@@ -208,37 +234,15 @@ impl Answer {
     }
 
     fn trace(&mut self, trace: Trace, depth: u64) -> u32 {
-        self.trace_numbers.number(&mut self.traces, &mut self.frames, trace, depth)
+        let Answer { traces, trace_numbers, frames, .. } = self;
+        *trace_numbers.entry((trace.node, trace.end as u8, trace.provenance)).or_insert_with(|| {
+            traces.push(trace);
+            *frames += depth;
+            traces.len() as u32 - 1
+        })
     }
 
-    /// A segment's sums by function. They are the answer's only once the whole segment could be read.
-    fn add_functions(&mut self, segment: &SegmentView<'_>, query: &Query) -> Result<(), StoreError> {
-        let mut stacks = FunctionStacks::new(&segment.tables);
-        let sums = sum_segment(segment, query, self, |answer, thread, trace| {
-            let Answer { tables: ResultTables { dictionary }, traces, trace_numbers, frames, .. } = answer;
-            let owner = stacks.owner(dictionary, thread)?;
-            let full = dictionary.nodes().len() >= MAX_RESULT_NODES || *frames >= MAX_RESULT_FRAMES;
-            let trace = stacks.trace(dictionary, trace, |trace, depth| {
-                if full { NO_ROOM } else { trace_numbers.number(traces, frames, trace, depth) }
-            })?;
-            Ok((owner, trace))
-        })?;
-        let mut sums: Vec<((u32, u32), (u64, u64))> = sums.into_iter().collect();
-        sums.sort_unstable_by_key(|(key, (_, weight))| (Reverse(*weight), *key));
-        for ((owner, trace), (count, weight)) in sums {
-            let room = self.rows.len() < MAX_RESULT_ROWS || self.rows.contains_key(&(owner, trace));
-            if trace == NO_ROOM || !room {
-                self.left_out_ns = self.left_out_ns.saturating_add(weight);
-                continue;
-            }
-            let (counts, weights) = self.rows.entry((owner, trace)).or_default();
-            *counts += count;
-            *weights = weights.saturating_add(weight);
-        }
-        Ok(())
-    }
-
-    fn finish(self, grouping: Grouping, skipped: Skipped) -> Result<StackSums, StoreError> {
+    fn finish(self, facts: &Facts, grouping: Grouping, skipped: Skipped) -> Result<StackSums, StoreError> {
         let mut rows: Vec<((u32, u32), (u64, u64))> = self.rows.into_iter().collect();
         rows.sort_unstable_by_key(|(key, (_, weight))| (Reverse(*weight), *key));
         let counts = rows.iter().map(|(_, (count, _))| *count).collect();
@@ -246,13 +250,11 @@ impl Answer {
             .into_iter()
             .filter_map(|((owner, trace), (_, weight))| Some((owner, *self.traces.get(trace as usize)?, weight)))
             .collect();
-        let (mut facts, end_ns) = self.facts.unwrap_or_default();
-        facts.duration_ns = end_ns.saturating_sub(facts.wall_start_ns);
         let owners = match grouping {
             Grouping::Threads => Table::Threads,
             Grouping::Processes | Grouping::Functions => Table::Processes,
         };
-        let batch = self.tables.batch_of_sums(&facts, owners, &rows).map_err(StoreError::Batch)?;
+        let batch = self.tables.batch_of_sums(facts, owners, &rows).map_err(StoreError::Batch)?;
         Ok(StackSums { batch, counts, grouping, left_out_ns: self.left_out_ns, skipped })
     }
 }

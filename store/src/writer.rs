@@ -11,7 +11,7 @@ use super::chunk::{self, HEADER_BYTES};
 use super::columns::{self, Facts, StoredSample};
 use super::counters::StoreCounters;
 use super::dictionary::{Dictionary, Part};
-use super::entry::{Thread, Trace};
+use super::entry::Thread;
 use super::error::StoreError;
 use super::index::{ChunkRow, Index};
 use super::lock::Lock;
@@ -242,7 +242,8 @@ impl Store {
         let sections = [
             &*columns::encode(&facts, &mut samples),
             &*current.dictionary.unwritten(Part::Owners),
-            &*current.dictionary.unwritten(Part::Code),
+            &*current.dictionary.unwritten(Part::Shapes),
+            &*current.dictionary.unwritten(Part::Exact),
         ];
         let (_, bytes) = chunk::encode(current.chunks, (first_ns, last_ns), sections).map_err(StoreError::Batch)?;
         let offset = current.file.bytes;
@@ -388,10 +389,8 @@ fn transfer(batch: &Batch, dictionary: &mut Dictionary) -> Result<(Vec<StoredSam
     for sample in &batch.samples {
         let thread = Thread { process: sample.process.0, tid: sample.tid, name: sample.thread_name.0 };
         let thread = transfer.thread(dictionary, thread)?;
-        let (node, too_many) = transfer.stack(dictionary, sample.stack.0)?;
+        let (trace, too_many) = transfer.trace(dictionary, sample)?;
         cut += too_many as u64;
-        let trace = Trace { node, end: sample.end, provenance: sample.provenance };
-        let trace = transfer.trace(dictionary, trace)?;
         samples.push(StoredSample {
             time_ns: sample.time_ns,
             weight_ns: sample.weight_ns,

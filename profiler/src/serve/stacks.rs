@@ -9,7 +9,7 @@ use crate::output::{self, OutputError, OutputFormat};
 use crate::page::{self, PageError, PageOptions};
 use crate::profile::pprof::ProfileInfo;
 use crate::report::svg::SvgError;
-use crate::report::{StackTable, thousands};
+use crate::report::{SumsError, thousands};
 
 /// The page's container (`web/FORMAT.md`).
 pub(super) fn container(
@@ -20,11 +20,12 @@ pub(super) fn container(
 ) -> Result<Vec<u8>, Refusal> {
     let sums = reader.stacks(&range.query, Grouping::Functions)?;
     let notes = notes(&sums);
-    let profile = sums.profile(info).map_err(|error| Refusal::Inside(error.to_string()))?;
-    // Each of the three has its own copy of every stack.
+    let table = sums.table(info).map_err(|error| match error {
+        SumsError::TooManyFrames(error) => Refusal::TooMuch(error.to_string()),
+        SumsError::Encode(error) => Refusal::Inside(error.to_string()),
+    })?;
+    // Each has its own copy of every stack.
     drop(sums);
-    let table = StackTable::from_profile(&profile).map_err(|error| Refusal::TooMuch(error.to_string()))?;
-    drop(profile);
     page::container(&table, &PageOptions { title: title.to_owned(), notes }).map_err(of_page)
 }
 

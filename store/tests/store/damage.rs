@@ -84,8 +84,8 @@ fn what_is_no_segment_of_this_version_is_set_aside_when_opening() {
     let cases: [(&str, &[u8], &str); 3] = [
         (
             "another version",
-            &[b"EVFLHIST\x02\0\0\0", &crc32fast::hash(b"EVFLHIST\x02\0\0\0").to_le_bytes()[..]].concat(),
-            "it is of version 2, and this everflame reads version 1",
+            &[b"EVFLHIST\x01\0\0\0", &crc32fast::hash(b"EVFLHIST\x01\0\0\0").to_le_bytes()[..]].concat(),
+            "it is of version 1, and this everflame reads version 2",
         ),
         ("another file", b"GARBAGE!", "it does not begin as a segment does"),
         ("a chunk in the middle of an unindexed one", b"", "damaged at byte 16: "),

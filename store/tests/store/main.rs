@@ -6,6 +6,7 @@ mod batches;
 mod crash;
 mod damage;
 mod disk;
+mod functions;
 mod limits;
 mod oracle;
 mod round_trip;

@@ -133,11 +133,18 @@ fn by_functions_there_are_fewer_rows_and_the_page_is_the_same() {
     for query in queries() {
         let [all, functions] = [Grouping::Processes, Grouping::Functions].map(|grouping| {
             let sums = reader.stacks(&query, grouping).unwrap();
-            let table = StackTable::from_profile(&sums.profile(&info).unwrap()).unwrap();
             let options = PageOptions { title: "node".into(), notes: Vec::new() };
-            let page = container(&table, &options).unwrap();
-            let lines = folded::render(&table, 1, FoldedOptions { by_process: true, annotate: true }).unwrap();
-            (sums.counts.len(), page.len(), lines)
+            let seen = |table: &StackTable| {
+                let page = container(table, &options).unwrap();
+                (page.len(), folded::render(table, 1, FoldedOptions { by_process: true, annotate: true }).unwrap())
+            };
+            let table = StackTable::from_profile(&sums.profile(&info).unwrap()).unwrap();
+            let (page, lines) = seen(&table);
+            // Without the way through a profile as well.
+            let direct = sums.table(&info).unwrap();
+            assert!((&direct.comments, direct.total(0)) == (&table.comments, table.total(0)));
+            assert!(seen(&direct) == (page, lines.clone()), "{query:?}");
+            (sums.counts.len(), page, lines)
         });
         assert!(functions.0 <= all.0);
         fewer += all.0 - functions.0;
