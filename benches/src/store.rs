@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use profiler::naming::{Namer, unhurried};
+use profiler::page::{PageOptions, container};
 use profiler::profile::pprof::{ProfileInfo, encode, to_gzip};
 use profiler::profile::{Batch, merge};
 use profiler::store::{Grouping, Label, Limits, Match, Query, Reader, Store};
@@ -24,6 +25,7 @@ use day::{Day, SECOND};
 const BATCH: Duration = Duration::from_secs(10);
 /// Turns of each question.
 const TURNS: usize = 5;
+const INFO: ProfileInfo = ProfileInfo { frequency_hz: 99, cpus: 2, kernel_release: String::new() };
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Options {
@@ -64,6 +66,9 @@ pub(crate) struct Measure {
     /// Batches between two flushes
     #[arg(long, default_value_t = 6)]
     flush: u64,
+    /// Share of a batch's stacks that are new by function too; without it, as many as in the recording are new by address alone
+    #[arg(long)]
+    new_functions: Option<f64>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -123,7 +128,7 @@ fn give_back_memory() {
 }
 
 fn write(options: &Measure) -> Result<()> {
-    let mut day = Day::new(read_recording(&options.recording)?, options.cpus);
+    let mut day = Day::new(read_recording(&options.recording)?, options.cpus, options.new_functions);
     println!("recording: {}", day.describe());
     give_back_memory();
     let before = memory_kib()?;
@@ -203,11 +208,10 @@ impl Minutes {
         }
         let collected = std::mem::take(&mut self.collected);
         let batches: Vec<&Batch> = collected.iter().collect();
-        let info = ProfileInfo { frequency_hz: 99, cpus: 2, kernel_release: String::new() };
         let merged = merge(&batches)?.context("no batch")?;
         self.files += 1;
         self.samples += merged.samples.len() as u64;
-        self.bytes += to_gzip(&encode(&merged, &info)?).len() as u64;
+        self.bytes += to_gzip(&encode(&merged, &INFO)?).len() as u64;
         Ok(())
     }
 
@@ -230,6 +234,9 @@ fn measure(options: &Measure) -> Result<()> {
     ] {
         child.arg(name).arg(value.to_string());
     }
+    if let Some(share) = options.new_functions {
+        child.arg("--new-functions").arg(share.to_string());
+    }
     let status = child.status()?;
     if std::os::unix::process::ExitStatusExt::signal(&status) != Some(libc::SIGKILL) {
         bail!("the writer ended with {status}");
@@ -246,7 +253,7 @@ fn measure(options: &Measure) -> Result<()> {
 
 fn ask(reader: &Reader) -> Result<()> {
     let (first, last) = reader.extent()?.context("no history")?;
-    println!("{:<44} {:>9} {:>9}", "question", "median ms", "worst ms");
+    println!("{:<44} {:>9} {:>9} {:>9}", "question", "median ms", "worst ms", "CPU ms");
     for (range, from_ns) in [("1 h", last.saturating_sub(3600 * SECOND)), ("all", first)] {
         let everything = Query { from_ns, to_ns: last + 1, filters: Vec::new() };
         let executables = reader.values(&everything, Label::Executable, 10)?;
@@ -267,6 +274,10 @@ fn ask(reader: &Reader) -> Result<()> {
                     Ok(format!("{rows} rows of {} samples", sums.samples()))
                 })?;
             }
+            timed(&format!("page, {range}{filtered}"), || {
+                let table = reader.stacks(&query, Grouping::Functions)?.table(&INFO)?;
+                Ok(format!("{} bytes", container(&table, &PageOptions::default())?.len()))
+            })?;
             let step = (query.to_ns - query.from_ns) / 200;
             timed(&format!("series by process, {range}{filtered}"), || {
                 Ok(format!("{} values", reader.series(&query, Label::Process, step, 10)?.top.len()))
@@ -281,14 +292,15 @@ fn ask(reader: &Reader) -> Result<()> {
 }
 
 fn timed(what: &str, mut ask: impl FnMut() -> Result<String>) -> Result<()> {
-    let mut times = Vec::new();
+    let (mut times, mut costs) = (Vec::new(), Vec::new());
     let mut answer = String::new();
     for _ in 0..TURNS {
-        let began = Instant::now();
+        let (cpu, began) = (cpu_seconds(), Instant::now());
         answer = ask()?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
+        costs.push((cpu_seconds() - cpu) * 1e3);
     }
-    let times = Figures::new(times);
-    println!("{what:<44} {:>9.1} {:>9.1}   {answer}", times.at(0.5), times.at(1.0));
+    let (times, costs) = (Figures::new(times), Figures::new(costs));
+    println!("{what:<44} {:>9.1} {:>9.1} {:>9.1}   {answer}", times.at(0.5), times.at(1.0), costs.at(0.5));
     Ok(())
 }

@@ -15,14 +15,16 @@ pub(super) struct Day {
     batches: Vec<Batch>,
     /// Share of a batch's stacks that no batch before had, at the end of the recording.
     new_share: f64,
+    /// Whether those that are made new are so by function, beside a leaf's address.
+    new_functions: bool,
     /// Numbers what is made new.
     fresh: u64,
 }
 
 impl Day {
-    /// `cpus` busy ones; a recording of fewer is laid over itself.
-    pub(super) fn new(recording: Vec<Batch>, cpus: u32) -> Day {
-        let new_share = new_share(&recording);
+    /// `cpus` busy ones; a recording of fewer is laid over itself. `new_functions` is the share of stacks that are to be new by function.
+    pub(super) fn new(recording: Vec<Batch>, cpus: u32, new_functions: Option<f64>) -> Day {
+        let new_share = new_functions.unwrap_or_else(|| new_share(&recording));
         let recorded =
             recording.iter().flat_map(|batch| &batch.samples).map(|sample| sample.cpu + 1).max().unwrap_or(1);
         let layers = cpus.div_ceil(recorded);
@@ -31,7 +33,7 @@ impl Day {
         } else {
             (0..recording.len()).filter_map(|first| layered(&recording, first, layers, recorded)).collect()
         };
-        Day { batches, new_share, fresh: 0 }
+        Day { batches, new_share, new_functions: new_functions.is_some(), fresh: 0 }
     }
 
     pub(super) fn describe(&self) -> String {
@@ -75,9 +77,16 @@ impl Day {
         let wanted = (batch.stacks.len() as f64 * self.new_share) as usize;
         let step = (batch.stacks.len() / wanted.max(1)).max(1);
         for stack in batch.stacks.iter_mut().step_by(step).take(wanted) {
+            self.fresh += 1;
+            if self.new_functions {
+                // Another caller on the leaf's side: there most stacks of compilers part.
+                let level = 1 + (self.fresh % (stack.locations.len() as u64 / 3).max(1)) as usize;
+                if let Some(caller) = stack.locations.get_mut(level) {
+                    *caller = LocationIndex((self.fresh.wrapping_mul(7919) % batch.locations.len() as u64) as u32);
+                }
+            }
             let Some(leaf) = stack.locations.first_mut() else { continue };
             let Some(mut location) = batch.locations.get(leaf.0 as usize).cloned() else { continue };
-            self.fresh += 1;
             location.address = location.address.wrapping_add(self.fresh << 4);
             *leaf = LocationIndex(batch.locations.len() as u32);
             batch.locations.push(location);
