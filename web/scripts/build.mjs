@@ -1,5 +1,5 @@
 // Builds dist/page.html, the self-contained page but for the profile, and dist/live.html, the live page. `--check` compares with the
-// committed bytes instead of writing.
+// committed bytes instead of writing. Either fails for a page that is too large.
 //
 // The policy of the first allows exactly its script and its style, by hash, and nothing else: no request, no eval, no handler in
 // markup. That of the second comes as a header from the server, which makes the same hashes of what the file carries.
@@ -28,6 +28,8 @@ const bundle = async (entry) => {
   if (/<\/?(script|style)|<!--/i.test(text)) throw new Error(`${entry}: holds text that would end its element early`);
   return text;
 };
+/** What a page may weigh on its way to a browser, bytes. */
+const MOST_COMPRESSED = 300_000;
 const hash = (text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 
 async function page(target, template, scriptEntry, styleEntry, profile) {
@@ -51,7 +53,12 @@ async function page(target, template, scriptEntry, styleEntry, profile) {
     mkdirSync(`${root}dist`, { recursive: true });
     writeFileSync(`${root}${target}`, html);
   }
-  console.log(`${target}: ${html.length} bytes, ${gzipSync(html, { level: 9 }).length} compressed`);
+  const compressed = gzipSync(html, { level: 9 }).length;
+  console.log(`${target}: ${html.length} bytes, ${compressed} compressed`);
+  if (compressed > MOST_COMPRESSED) {
+    console.error(`${target}: more than ${MOST_COMPRESSED} bytes compressed`);
+    process.exitCode = 1;
+  }
 }
 
 await page("dist/page.html", "src/page.html", "src/bootstrap.ts", "src/style.css", "<!--everflame-profile-->");
