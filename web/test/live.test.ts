@@ -97,7 +97,12 @@ test("questions come as often as the range is short, and at most a tenth of the 
     [5 * MINUTE, 20, 0, 5000], [15 * MINUTE, 20, 0, 15_000], [HOUR, 20, 0, 60_000], [DAY, 20, 0, 60_000], [5 * MINUTE, 2000, 0, 20_000], [DAY, 9000, 0, 90_000],
     [5 * MINUTE, 20, 1, 1000], [5 * MINUTE, 20, 4, 8000], [5 * MINUTE, 20, 900, 30_000],
   ];
-  for (const [period, took, failures, delay] of table) assert.equal(nextDelay(period, took, failures), delay);
+  for (const [period, took, failures, delay] of table) assert.equal(nextDelay(period, took, failures, false), delay);
+});
+
+test("as long as there is no history questions come each second, and failures as seldom as ever", () => {
+  const table: [period: number, took: number, failures: number, delay: number][] = [[5 * MINUTE, 20, 0, 1000], [DAY, 20, 0, 1000], [5 * MINUTE, 3000, 0, 3000], [5 * MINUTE, 20, 4, 8000]];
+  for (const [period, took, failures, delay] of table) assert.equal(nextDelay(period, took, failures, true), delay);
 });
 
 test("times are short where they can be", () => {

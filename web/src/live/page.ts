@@ -355,8 +355,9 @@ export class LivePage {
     if (where.length > 0) actions.push(["Without filters", () => this.set({ ...this.state, where: [], baseline: baseline && { ...baseline, where: [] } })]);
     if (this.state.selected) actions.push(["The whole time shown", () => this.set({ ...this.state, selected: null })]);
     if (history) actions.push(["The whole history", () => this.showAll()]);
-    const known = history ? `The history goes from ${rangeText(history, this.now())}.` : "There is no history yet: the first samples come within 10 seconds.";
-    return makeEmpty(`Nothing was sampled in ${rangeText(this.times.current, this.now())}${where.length > 0 ? " that fits the filters" : ""}. ${known}`, actions);
+    if (!history) return makeEmpty("There is no history yet: the first samples come within seconds.", actions);
+    const fits = where.length > 0 ? " that fits the filters" : "";
+    return makeEmpty(`Nothing was sampled in ${rangeText(this.times.current, this.now())}${fits}. The history goes from ${rangeText(history, this.now())}.`, actions);
   }
 
   /** After an answer or a failure: what is said, and when the next question comes. */
@@ -370,7 +371,7 @@ export class LivePage {
     this.root.classList.toggle("offline", passes);
     if (failure && !this.shown) performance.mark("everflame-painted");
     const { period } = this.state;
-    if (passes || (!failure && "last" in period)) this.refresher.plan(nextDelay("last" in period ? period.last : 0, took, this.failures));
+    if (passes || (!failure && "last" in period)) this.refresher.plan(nextDelay("last" in period ? period.last : 0, took, this.failures, this.status?.history === null));
   }
 
   /** The list's values of a label, on both sides of a comparison. */

@@ -6,6 +6,8 @@
 
 /** The shortest time between two questions, in ms. */
 export const SHORTEST = 5_000;
+/** The same as long as there is nothing to see: a newcomer waits for the first samples. */
+export const SHORTEST_WHILE_EMPTY = 1_000;
 /** The longest. */
 export const LONGEST = 60_000;
 /** The longest wait after failures. */
@@ -13,9 +15,14 @@ const LONGEST_WAIT = 30_000;
 /** How many times longer than its answer took a question waits: at most a tenth of the time is spent on answers. */
 const REST = 10;
 
-/** ms until the next question about the last `period` ms, if the last answer took `took` ms and `failures` before it failed. */
-export function nextDelay(period: number, took: number, failures: number): number {
+/**
+ * ms until the next question about the last `period` ms, if the last answer took `took` ms and `failures` before it failed. `empty`:
+ * there is no history yet.
+ */
+export function nextDelay(period: number, took: number, failures: number, empty: boolean): number {
   if (failures > 0) return Math.min(LONGEST_WAIT, 1000 * 2 ** Math.min(failures - 1, 10));
+  // An answer about nothing costs nothing; where it takes long, the machine is busy with other things.
+  if (empty) return Math.max(SHORTEST_WHILE_EMPTY, took);
   return Math.min(Math.max(period / 60, SHORTEST, took * REST), Math.max(LONGEST, took * REST));
 }
 

@@ -41,7 +41,11 @@ export interface Listing {
   changePaint(index: number, measured: "self" | "total"): Paint;
   /** `null`: a click does nothing. */
   pick: ((index: number) => void) | null;
+  /** A filter that an entry can make besides what a click on its name does; `null`: none. */
+  only(index: number): { title: string; act: () => void } | null;
 }
+
+const NO_FILTER = () => null;
 
 /** The listings that a profile gives by itself. No key may be the name of a label: `executable` is one, the process's own. */
 export const PROFILE_LISTINGS: [key: string, label: string][] = [
@@ -80,6 +84,9 @@ export interface Source {
   onFunction(functionIndex: number): void;
   /** A click on a file or executable: a text for the search. */
   onSearch(text: string): void;
+  /** Binaries that processes were started from, not libraries. */
+  executables: ReadonlySet<string>;
+  onExecutable(path: string): void;
 }
 
 /** Makes a listing of a profile; what is no key of `PROFILE_LISTINGS` gives functions. */
@@ -110,6 +117,7 @@ function functions(source: Source): Listing {
     where: (index) => [labels.mapping(index), labels.place(index)].filter((text) => text !== "").join(" · "),
     fill: (index) => paintOf(palette, kindOf(index), false).fill,
     pick: (index) => source.onFunction(index),
+    only: NO_FILTER,
   };
 }
 
@@ -128,6 +136,7 @@ function texts(source: Source, column: "file" | "mapping", title: string, nouns:
     where: () => "",
     fill: () => null,
     pick: (index) => index !== 0 && source.onSearch(`${column}:${raw(index)}`),
+    only: (index) => (index !== 0 && column === "mapping" && source.executables.has(raw(index)) ? { title: "Show only processes of this executable", act: () => source.onExecutable(raw(index)) } : null),
   };
 }
 
@@ -155,6 +164,7 @@ function reasons(source: Source): Listing {
     where: (index) => (entries[index] === 0 ? "to the entry point, or not said" : printable(text(index))),
     fill: () => null,
     pick: null,
+    only: NO_FILTER,
   };
 }
 
@@ -221,5 +231,6 @@ export function labelListing(values: LabelValues, palette: Palette, onPick: (val
     where: () => "",
     fill: () => null,
     pick: (index) => onPick(names[index]),
+    only: NO_FILTER,
   };
 }

@@ -58,6 +58,9 @@ export interface ViewOptions {
   onLabelValue(label: string, value: string): void;
 }
 
+/** The label of a process's own executable. */
+const EXECUTABLE = "executable";
+
 /** From this width on the list is beside the graph. */
 const WIDE = 1000;
 
@@ -177,9 +180,10 @@ export class ProfileView implements GraphEvents {
     for (const graph of this.graphs()) graph.destroy();
   }
 
-  /** Asks again for the values of a label, if the list shows them. */
+  /** Asks again for the values of a label, if the list shows them or needs them. */
   refreshList(): void {
-    if (this.options.labels.includes(this.state.list)) this.refreshTableSoon();
+    const { list } = this.state;
+    if (this.options.labels.includes(list) || this.offersExecutables(list)) this.refreshTableSoon();
   }
 
   private graphs(): Graph[] {
@@ -260,6 +264,8 @@ export class ProfileView implements GraphEvents {
       this.table.setFocused(-1);
       this.table.setListing(labelListing(values, palette, (value) => this.options.onLabelValue(list, value)));
     } else {
+      const executables = this.offersExecutables(list) ? await this.executables() : new Set<string>();
+      if (asked !== this.asked || this.destroyed) return;
       const { choice, directory } = this.choices;
       const keep = rowFilter(this.profile, directory, choice);
       const shows = (owner: number) => keep[filterSlot(this.profile, owner)] === 1;
@@ -271,10 +277,23 @@ export class ProfileView implements GraphEvents {
           this.finder.set({ text, regex: false });
           this.searchChanged();
         },
+        executables,
+        onExecutable: (path) => this.options.onLabelValue(EXECUTABLE, path),
       }));
       this.table.setFocused(list === "function" ? this.focusFunction : -1);
     }
     this.table.setMatches(this.listMatches());
+  }
+
+  /** Of binaries those that are executables can be filtered by: they are values of a label. */
+  private offersExecutables(list: string): boolean {
+    return list === "mapping" && this.options.labels.includes(EXECUTABLE);
+  }
+
+  /** Without an answer nothing is offered. */
+  private async executables(): Promise<Set<string>> {
+    const values = await this.options.valuesOf(EXECUTABLE);
+    return new Set([...(values?.current.keys() ?? []), ...(values?.baseline?.keys() ?? [])]);
   }
 
   private setList(list: string): void {

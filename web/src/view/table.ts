@@ -192,11 +192,13 @@ export class ListTable {
     const name = listing.name(index);
     const { pick: act } = listing;
     const pick = act ? button(name, { class: "pick", title: `${name}\n${listing.hint}` }, () => act(index)) : element("span", { class: "pick" }, name);
+    const only = listing.only(index);
+    const narrow = only && button("Only", { class: "only quiet", title: only.title, "aria-label": `Only ${name}` }, only.act);
     return element(
       "tr",
       { "data-function": String(index), class: index === this.focused ? "focused" : null },
       ...cells,
-      element("td", { class: "name" }, element("span", { class: "line" }, swatch, pick), element("span", { class: swatch ? "where" : "where plain" }, listing.where(index))),
+      element("td", { class: "name" }, element("span", { class: "line" }, swatch, pick, narrow), element("span", { class: swatch ? "where" : "where plain" }, listing.where(index))),
     );
   }
 }

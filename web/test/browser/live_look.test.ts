@@ -27,6 +27,9 @@ for (const width of [400, 1280]) {
         await page.getByLabel("List by").selectOption("pod");
         await becomes(page, ".pick", "postgres-0");
         await check("values of a label");
+        await page.getByLabel("List by").selectOption("mapping");
+        await page.getByRole("button", { name: "Only /usr/bin/server" }).waitFor();
+        await check("binaries");
         await page.keyboard.press("?");
         await page.getByRole("dialog").waitFor();
         await check("help");

@@ -50,6 +50,45 @@ test("a filter is typed, with values offered", async () => {
   });
 });
 
+test("a filter is made with the mouse, on either side of a comparison", async () => {
+  await on(`${TEN}&baseline=earlier-0`, {}, async (page) => {
+    await settled(page);
+    const add = async (side: string, value: string) => {
+      await page.locator(side).getByRole("button", { name: "+ Filter" }).click();
+      const maker = page.locator(`${side} .filter-maker`);
+      await maker.getByLabel("Label").selectOption("pod");
+      await maker.getByLabel("Value").fill(value);
+      await maker.getByRole("button", { name: "Add", exact: true }).click();
+      await settled(page);
+      assert.equal(await maker.isVisible(), false);
+    };
+    await add(".comparison", "checkout-2");
+    assert.deepEqual([await chips(page), hashOf(page).getAll("baseline-where")], [[], ["pod=checkout-2"]]);
+    await add(".conditions", "checkout-1");
+    assert.deepEqual([await chips(page), hashOf(page).getAll("where")], [["pod is checkout-1"], ["pod=checkout-1"]]);
+    assert.deepEqual(hashOf(page).getAll("baseline-where"), ["pod=checkout-2"]);
+    // 24 of 60 slots with 60 samples.
+    assert.match(await page.locator("tbody tr").first().innerText(), /^\+0\.0242/);
+  });
+});
+
+test("a binary that processes were started from makes a filter, others are looked for in the graph", async () => {
+  await on(`${TEN}&list=mapping`, {}, async (page) => {
+    await becomes(page, ".pick", "[kernel]");
+    const offered = () => page.locator(".only").evaluateAll((nodes) => nodes.map((node) => node.getAttribute("aria-label")).sort());
+    assert.deepEqual(await offered(), ["Only /cart", "Only /usr/bin/postgres", "Only /usr/bin/server"]);
+    await page.getByRole("button", { name: "Only /usr/bin/server" }).click();
+    await settled(page);
+    assert.deepEqual(await chips(page), ["executable is /usr/bin/server"]);
+    assert.deepEqual(hashOf(page).getAll("where"), ["executable=/usr/bin/server"]);
+    assert.deepEqual(await legend(page), ["server"]);
+    // Whole stacks of these processes, the kernel's part included.
+    await page.waitForFunction(() => document.querySelectorAll(".pick").length === 2);
+    assert.deepEqual((await names(page)).sort(), ["/usr/bin/server", "[kernel]"]);
+    assert.equal(await page.getByRole("searchbox").inputValue(), "");
+  });
+});
+
 test("the list shows values of a label, and why stacks end", async () => {
   await on(TEN, {}, async (page) => {
     await page.getByLabel("List by").selectOption("pod");

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { encodeMade, HOSTILE_NAMES } from "../generate.ts";
 import { BEGIN, END } from "../live/world.ts";
-import { becomes, browser, chips, hashOf, holdTimers, legend, MINUTE, on, refreshed, server, settled, TEN, withBrowser } from "./live.ts";
+import { becomes, browser, chips, hashOf, holdTimers, legend, MINUTE, names, on, refreshed, server, settled, TEN, withBrowser } from "./live.ts";
 
 withBrowser();
 
@@ -68,6 +68,12 @@ test("an empty range says why and what to do; damaged pieces and losses are note
     // The details still say "0 samples" until the answer is here: what goes away is what is waited for.
     await page.locator(".empty").waitFor({ state: "hidden" });
     await becomes(page, ".details", "samples");
+    await page.goto(`${server.address}#range=${BEGIN - 600_000}-${BEGIN + 600_000}&selected=${BEGIN - 600_000}-${BEGIN - 300_000}`);
+    await becomes(page, ".empty", "No samples here");
+    await page.getByRole("button", { name: "The whole time shown" }).click();
+    await page.locator(".empty").waitFor({ state: "hidden" });
+    assert.equal(hashOf(page).get("selected"), null);
+    await becomes(page, ".details", "samples");
   });
   Object.assign(server.trouble, { skipped: 2, lost: 1234, notes: ["The disk is full: <b>nothing</b> is kept."] });
   await on(TEN, {}, async (page) => {
@@ -127,6 +133,13 @@ test("ten thousand pods: the largest are shown, the rest is counted, and any can
     assert.match(await page.locator(".table-caption").innerText(), /^1\s000 values · 9\s005 smaller ones not listed$/);
     // A page of rows, not all of them.
     assert.equal(await page.locator("tbody tr").count(), 100);
+    await page.getByRole("button", { name: "Show 100 more of 900", exact: true }).click();
+    assert.equal(await page.locator("tbody tr").count(), 200);
+    const all = await names(page);
+    assert.equal(new Set(all).size, 200, "each once");
+    for (let left = 800; left > 0; left -= 100) await page.getByRole("button", { name: `Show 100 more of ${left}`, exact: true }).click();
+    assert.equal(await page.locator("tbody tr").count(), 1000);
+    assert.equal(await page.locator(".more").isVisible(), false);
     await page.keyboard.press("f");
     const maker = page.locator(".conditions .filter-maker");
     await maker.getByLabel("Label").selectOption("pod");
