@@ -12,6 +12,7 @@ import { Browser, type Opened } from "./browser.ts";
 
 export const ROW = 19;
 export const MINUTE = 60_000;
+export const DAY = 24 * 60 * MINUTE;
 /** The last ten minutes of the world, as a fixed range. */
 export const TEN = `range=${END - 10 * MINUTE}-${END}`;
 
@@ -61,10 +62,9 @@ export const elapse = (page: Page) => page.evaluate(() => (window as unknown as 
 
 /** Lets time pass until the page has asked again, and been answered. */
 export async function refreshed(page: Page): Promise<void> {
-  const answered = page.waitForEvent("requestfinished").catch(() => null);
-  const failed = page.waitForEvent("requestfailed").catch(() => null);
+  const asked = page.waitForRequest((request) => request.url().startsWith(`${server.address}api/`));
   await elapse(page);
-  await Promise.race([answered, failed]);
+  await asked;
   await settled(page);
 }
 

@@ -25,6 +25,8 @@ const TOKEN = "sesame";
 export class StandIn {
   trouble: Trouble = { ...NO_TROUBLE };
   now = END;
+  /** How long history is kept, ms. */
+  age = Infinity;
   /** What was asked, in order: path and query. */
   asked: string[] = [];
   address = "";
@@ -51,6 +53,7 @@ export class StandIn {
   reset(hostile = false, crowd = 0): void {
     this.trouble = { ...NO_TROUBLE };
     this.now = END;
+    this.age = Infinity;
     this.asked = [];
     this.world = new World(hostile, crowd);
   }
@@ -67,21 +70,25 @@ export class StandIn {
     if (fails === "refused") return this.json(response, { error: "The range is longer than the history." }, 400);
     const question = url.pathname.replace("/api/v1/", "");
     const range = { from: Number(url.searchParams.get("from")), to: Number(url.searchParams.get("to")) };
+    const begin = Math.max(BEGIN, this.now - this.age);
     const where = url.searchParams.getAll("where").map(parseWhere);
     if (question === "status") {
-      const history = this.trouble.history ? { from: BEGIN, to: this.now } : null;
+      const history = this.trouble.history ? { from: begin, to: this.now } : null;
       return this.json(response, { node: "worker-3", version: "0.1.0", frequency_hz: 99, cpus: 4, now: this.now, history, lost: this.trouble.lost, notes: this.trouble.notes });
     }
-    const to = Math.min(range.to, this.now);
-    const pieces = this.trouble.history ? this.world.pieces({ from: range.from, to }, where) : [];
+    const kept = { from: Math.max(range.from, begin), to: this.trouble.history ? Math.min(range.to, this.now) : 0 };
+    const totals = question === "profile" || question === "download" ? [] : this.world.totals(kept, where);
     const sums = (label: string) => {
       const found = new Map<string, number>();
-      for (const { labels, samples } of pieces) found.set(labels[label] ?? "", (found.get(labels[label] ?? "") ?? 0) + samples * CPU_OF_SAMPLE);
+      for (const { labels, samples } of totals) found.set(labels[label] ?? "", (found.get(labels[label] ?? "") ?? 0) + samples * CPU_OF_SAMPLE);
       return [...found].sort((a, b) => b[1] - a[1]);
     };
     const { skipped } = this.trouble;
     if (question === "labels") {
-      const labels = LABELS.map((name) => ({ name, values: sums(name).length, cpu_ns: sums(name).reduce((sum, [, cpu]) => sum + cpu, 0) }));
+      const labels = LABELS.map((name) => {
+        const all = sums(name);
+        return { name, values: all.length, cpu_ns: all.reduce((sum, [, cpu]) => sum + cpu, 0) };
+      });
       return this.json(response, { labels, skipped });
     }
     if (question === "values") {
@@ -99,11 +106,11 @@ export class StandIn {
       const chosen = sums(by).slice(0, limit).map(([value]) => value);
       const lists = new Map(chosen.map((value) => [value, new Array<number>(count).fill(0)]));
       const other = new Array<number>(count).fill(0);
-      for (const { labels, time, samples } of pieces) (lists.get(labels[by] ?? "") ?? other)[Math.floor((time - range.from) / step)] += samples * CPU_OF_SAMPLE;
+      for (const { labels, time, samples } of this.world.pieces(kept, where)) (lists.get(labels[by] ?? "") ?? other)[Math.floor((time - range.from) / step)] += samples * CPU_OF_SAMPLE;
       return this.json(response, { from: range.from, step, series: [...lists].map(([value, cpu_ns]) => ({ value, cpu_ns })), other, skipped });
     }
     if (question === "profile") {
-      const made = this.trouble.history ? this.world.profile({ from: range.from, to }, where) : { functions: [], owners: [], rows: [] };
+      const made = this.world.profile(kept, where);
       return this.container(response, this.trouble.container ?? encodeMade({ ...made, facts: [] }));
     }
     if (question === "download") {

@@ -8,6 +8,8 @@ import { HOSTILE_NAMES, PERIOD_NS, type Made, type MadeFunction } from "../gener
 
 export const END = Date.UTC(2026, 2, 2, 10, 0, 0);
 export const BEGIN = END - 24 * 3_600_000;
+/** Nothing runs any more from then on; a stranger's range may end in the year 275760. */
+const LAST = END + 24 * 3_600_000;
 /** ms; what the history is kept in. */
 export const SLOT = 10_000;
 export const SLOWER_SINCE = END - 240_000;
@@ -99,7 +101,7 @@ export class World {
   private slots({ from, to }: { from: number; to: number }): number[] {
     const first = Math.max(BEGIN, Math.ceil(from / SLOT) * SLOT);
     const times: number[] = [];
-    for (let time = first; time < Math.min(to, END + 3_600_000); time += SLOT) times.push(time);
+    for (let time = first; time < Math.min(to, LAST); time += SLOT) times.push(time);
     return times;
   }
 
@@ -107,6 +109,14 @@ export class World {
     const one = (value: string, { operator, value: wanted }: Condition) => (operator === "=" ? value === wanted : operator === "^=" ? value.startsWith(wanted) : value.includes(wanted));
     const labels = [...new Set(where.map(({ label }) => label))];
     return this.programs.filter((program) => labels.every((label) => where.filter((each) => each.label === label).some((each) => one(program.labels[label] ?? "", each))));
+  }
+
+  /** CPU time by program. */
+  totals(range: { from: number; to: number }, where: Condition[]): Omit<Piece, "time">[] {
+    const times = this.slots(range);
+    const sum = ({ stacks }: Program) => stacks.reduce((all, { samples }) => times.reduce((sofar, time) => sofar + samples(time), all), 0);
+    // Without a slot nobody ran.
+    return times.length === 0 ? [] : this.matching(where).map((program) => ({ labels: program.labels, samples: sum(program) }));
   }
 
   /** CPU time by slot and program. */
