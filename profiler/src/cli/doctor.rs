@@ -1,11 +1,13 @@
 //! `everflame doctor`: reads the facts, has them judged, prints the findings. Its exit code is 1 when one of them is a failure.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::FromArgMatches as _;
 
+use super::agent_args::Agent;
 use super::args::Doctor;
 use crate::doctor::kernel::{Gate, Start};
 use crate::doctor::{Check, Verdict, delivery, facts, incomplete, json, kernel, network, node, rights, text, worst};
@@ -49,6 +51,7 @@ fn of_machine(words: &Doctor) -> Vec<Check> {
         kernel::btf(facts::btf()),
         kernel::lockdown(lockdown.as_deref(), &platform),
         rights::capabilities(effective, &platform),
+        rights::seccomp(seccomp),
         kernel::bpf(facts::try_bpf(), &gate),
         kernel::perf_event(facts::try_perf_event(), paranoid, &gate),
         kernel::memory_lock(&facts::memory_lock(paranoid), kernel::version(&release), &gate),
@@ -98,7 +101,7 @@ fn record(mut engine: Engine) -> Result<Vec<Check>, crate::engine::EngineError> 
     Ok(incomplete::checks(&recording.interval.batch, MAX_CAUSES))
 }
 
-/// The API server, the sinks, and the spool that serves them.
+/// The API server, the container runtime, the sinks, and what the agent needs of its own machine to serve them.
 async fn of_network(words: &Doctor) -> Vec<Check> {
     let agent = &words.agent;
     let platform = facts::platform(&agent.proc_root);
@@ -107,8 +110,14 @@ async fn of_network(words: &Doctor) -> Vec<Check> {
     let name = watch::node_name(agent.node_name.as_deref(), variable, &hostname);
     let given = agent.node_name.is_some() || watch::node_name(None, variable, "").as_ref() != "";
     let api = if agent.kubernetes == "off" { node::Api::Off } else { network::api_server(&name).await };
-    let mut checks =
-        vec![node::node_name(&name, given, platform.in_pod), node::api_server(&api, &name, platform.in_pod)];
+    let choice = agent.cri.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
+    let runtime = network::runtime(&choice, Path::new("/")).await;
+    let has_api_server = matches!(&api, node::Api::Asked { pods: node::ApiAnswer::Granted, .. });
+    let mut checks = vec![
+        node::node_name(&name, given, platform.in_pod),
+        node::api_server(&api, &name, platform.in_pod),
+        node::runtime(&runtime, has_api_server),
+    ];
     match super::sink_words::settings(agent, variable) {
         Err(error) => checks.push(delivery::bad_sinks(&error.to_string())),
         Ok(sinks) if sinks.is_empty() => checks.push(delivery::no_sink()),
@@ -126,5 +135,22 @@ async fn of_network(words: &Doctor) -> Vec<Check> {
     let spool = agent.spool.as_ref().map(|path| (path.display().to_string(), facts::folder(path)));
     let spool = spool.as_ref().map(|(path, state)| (path.as_str(), state));
     checks.push(delivery::spool(spool, agent.spool_size << 20));
+    checks.extend(of_page(agent).await);
+    checks
+}
+
+/// Where people and probes ask, and the history behind the page.
+async fn of_page(agent: &Agent) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (name, setting, address) in [("listen", "--listen", &agent.listen), ("page", "--page", &agent.page.page)] {
+        if address != "off" {
+            checks.push(delivery::listen(name, setting, address, &network::listen(address).await));
+        }
+    }
+    // auto finds another place by itself.
+    if agent.page.store != "off" && agent.page.store != "auto" {
+        let state = facts::folder(Path::new(&agent.page.store));
+        checks.push(delivery::history(&agent.page.store, &state, agent.page.store_size));
+    }
     checks
 }

@@ -1,4 +1,4 @@
-//! Where profiles would go: what each sink answered, and whether the spool can be written.
+//! Where profiles would go: what each sink answered, whether spool and history can be written, and where people and probes ask.
 
 use super::Check;
 use super::platform::Platform;
@@ -16,8 +16,10 @@ pub enum Answer {
     },
     /// An HTTP answer with this status from a server that was asked for `/`.
     Http(u16),
-    /// A connection; nothing was asked (gRPC).
-    Connected,
+    /// A request without profiles was taken (OTLP).
+    TakesProfiles,
+    /// It was not: the server's words.
+    Refused(String),
     /// A folder that can be written.
     Folder,
     /// Nothing: why.
@@ -32,7 +34,9 @@ pub fn sink(address: &str, wire: Option<Wire>, answer: &Answer, platform: &Platf
     let ask = match (wire, answer) {
         (_, Answer::Folder) => return Check::ok(NAME, "the folder can be written", address),
         (Some(Wire::Datadog), _) | (_, Answer::DatadogAgent { .. }) => format!("{address}, GET /info"),
-        (Some(Wire::OtlpGrpc), _) => format!("{address}, connect"),
+        (_, Answer::TakesProfiles | Answer::Refused(_)) | (Some(Wire::OtlpGrpc | Wire::OtlpHttp), _) => {
+            format!("{address}, a request without profiles")
+        }
         _ => format!("{address}, GET"),
     };
     match answer {
@@ -51,7 +55,12 @@ pub fn sink(address: &str, wire: Option<Wire>, answer: &Answer, platform: &Platf
             Check::warn(NAME, format!("answers {status}"), ask, "check --header and --token-file")
         }
         Answer::Http(status) => Check::ok(NAME, format!("answers (HTTP {status})"), ask),
-        Answer::Connected => Check::ok(NAME, "takes connections", ask),
+        Answer::TakesProfiles => Check::ok(NAME, "takes profiles", ask),
+        Answer::Refused(why) => {
+            let fix = "check --header and --token-file; a collector needs --feature-gates=service.profilesSupport and a pipeline of \
+                       profiles";
+            Check::fail(NAME, why.clone(), ask, fix)
+        }
         Answer::Folder => Check::ok(NAME, "the folder can be written", ask),
         Answer::UnknownWire => {
             Check::fail(NAME, "does not answer like a Datadog agent", ask, "say what it speaks, as in otlp+http://")
@@ -112,19 +121,43 @@ pub fn spool(folder: Option<(&str, &FolderState)>, wanted_bytes: u64) -> Check {
         let fix = "give --spool DIRECTORY, and in a pod a volume there";
         return Check::warn(NAME, "none: what can't be sent waits in memory and ends with the agent", "--spool", fix);
     };
+    place(NAME, "--spool-size", path, state, wanted_bytes)
+}
+
+/// The history behind the page, where a folder is given for it.
+pub fn history(path: &str, state: &FolderState, wanted_bytes: u64) -> Check {
+    place("history", "--store-size", path, state, wanted_bytes)
+}
+
+/// A folder that is to hold so much, whose size is limited by `setting`.
+fn place(name: &'static str, setting: &str, path: &str, state: &FolderState, wanted_bytes: u64) -> Check {
     let (free, found) = match state {
         FolderState::Writable { free } => (*free, "can be written"),
         FolderState::ToBeMade { free } => (*free, "is not there yet and can be made"),
         FolderState::Refused(why) => {
-            return Check::fail(NAME, why.clone(), path, "mount a volume there that this user may write");
+            return Check::fail(name, why.clone(), path, "mount a volume there that this user may write");
         }
     };
     let found = format!("{found}, {} MiB free", free >> 20);
     if free < wanted_bytes {
-        let fix = format!("free space, or say --spool-size {}", (free >> 20).max(1));
-        return Check::warn(NAME, format!("{found} of {} MiB wanted", wanted_bytes >> 20), path, fix);
+        let unit = if setting == "--store-size" { "MiB" } else { "" };
+        let fix = format!("free space, or say {setting} {}{unit}", (free >> 20).max(1));
+        return Check::warn(name, format!("{found} of {} MiB wanted", wanted_bytes >> 20), path, fix);
     }
-    Check::ok(NAME, found, path)
+    Check::ok(name, found, path)
+}
+
+/// An address to listen on; `name` says what for.
+pub fn listen(name: &'static str, setting: &str, address: &str, tried: &Result<(), String>) -> Check {
+    let source = format!("{setting} {address}");
+    match tried {
+        Ok(()) => Check::ok(name, "the address is free", source),
+        Err(why) => {
+            let fix =
+                format!("an agent that runs already has it, or another program: then choose another with {setting}");
+            Check::warn(name, why.clone(), source, fix)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -141,9 +174,11 @@ mod tests {
             (Some(Wire::Datadog), agent(false), Verdict::Fail, "DD_APM_ENABLED"),
             (Some(Wire::Datadog), Answer::Http(404), Verdict::Fail, "8126"),
             (Some(Wire::Datadog), Answer::Failed("refused".into()), Verdict::Fail, "DD_APM_NON_LOCAL_TRAFFIC"),
-            (Some(Wire::OtlpHttp), Answer::Http(404), Verdict::Ok, ""),
+            (Some(Wire::Pyroscope), Answer::Http(404), Verdict::Ok, ""),
+            (Some(Wire::OtlpHttp), Answer::Refused("answered 404".into()), Verdict::Fail, "profilesSupport"),
             (Some(Wire::Pyroscope), Answer::Http(401), Verdict::Warn, "--token-file"),
-            (Some(Wire::OtlpGrpc), Answer::Connected, Verdict::Ok, ""),
+            (Some(Wire::OtlpGrpc), Answer::TakesProfiles, Verdict::Ok, ""),
+            (None, Answer::TakesProfiles, Verdict::Ok, ""),
             (Some(Wire::OtlpGrpc), Answer::Failed("no route".into()), Verdict::Fail, "network policies"),
             (None, Answer::UnknownWire, Verdict::Fail, "otlp+http"),
             (None, Answer::Folder, Verdict::Ok, ""),
@@ -170,5 +205,19 @@ mod tests {
         assert!(
             spool(Some(("/s", &FolderState::Writable { free: mib(100) })), mib(512)).fix.contains("--spool-size 100")
         );
+    }
+
+    #[test]
+    fn a_history_that_has_no_room_is_told_how_to_fit() {
+        let check = history("/h", &FolderState::Writable { free: 100 << 20 }, 1 << 30);
+        assert_eq!((check.name, check.verdict), ("history", Verdict::Warn));
+        assert!(check.fix.contains("--store-size 100MiB"), "{check:?}");
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_a_warning_that_names_its_setting() {
+        assert_eq!(listen("page", "--page", "127.0.0.1:1", &Ok(())).verdict, Verdict::Ok);
+        let taken = listen("page", "--page", "127.0.0.1:1", &Err("in use".into()));
+        assert_eq!((taken.verdict, taken.fix.contains("--page")), (Verdict::Warn, true));
     }
 }

@@ -77,6 +77,11 @@ fn lockdown_mode(text: &str) -> &str {
     text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(mode, _)| mode)
 }
 
+/// Whether `/sys/kernel/security/lockdown` says that programs may not read kernel memory, without which ours are not loaded.
+pub fn is_confidential(text: &str) -> bool {
+    lockdown_mode(text) == "confidentiality"
+}
+
 /// Kernel lockdown. `None`: the file is not there, which is the case without the module or without securityfs.
 pub fn lockdown(text: Option<&str>, platform: &Platform) -> Check {
     const NAME: &str = "lockdown";

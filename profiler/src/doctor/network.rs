@@ -1,17 +1,19 @@
-//! The rim towards the network: asks the API server and the sinks, delivers nothing. Each question has an end.
+//! The rim towards the network: asks the API server, the container runtime and the sinks, delivers nothing. Each question has an end.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api as KubeApi;
 use kube::api::ListParams;
 
 use super::delivery::{Answer, FolderState};
-use super::node::{Api, ApiAnswer};
-use crate::export::address::{Address, Endpoint, Server, Wire};
+use super::node::{Api, ApiAnswer, Runtime};
+use crate::export::address::{Address, Server, Wire};
 use crate::export::settings::SinkSettings;
-use crate::export::transport::http;
-use crate::identity::watch;
+use crate::export::transport::{self, TransportError, http};
+use crate::export::{Message, Outcome};
+use crate::identity::{RuntimeSocket, Sockets, cri, docker, watch};
 
 /// How long one question may take in all.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,19 +59,66 @@ pub async fn sink(settings: &SinkSettings) -> Answer {
             FolderState::Refused(why) => Answer::Failed(why),
             FolderState::Writable { .. } | FolderState::ToBeMade { .. } => Answer::Folder,
         },
-        Address::Server(server) if server.wire == Some(Wire::OtlpGrpc) => connect(settings, server).await,
-        Address::Server(server) => ask(settings, server).await,
+        Address::Server(server) => {
+            let wire = match transport::ask(settings, server).await {
+                Ok(wire) => wire,
+                Err(TransportError::UnknownWire(_)) => return Answer::UnknownWire,
+                Err(error) => return Answer::Failed(shown(&error.to_string())),
+            };
+            match wire {
+                Wire::OtlpGrpc | Wire::OtlpHttp => send_nothing(settings, wire).await,
+                Wire::Datadog | Wire::Pyroscope => ask(settings, server).await,
+            }
+        }
     }
 }
 
-async fn connect(settings: &SinkSettings, server: &Server) -> Answer {
-    let Endpoint::Tcp { host, port, .. } = &server.endpoint else { return Answer::Connected };
-    let target = (host.trim_start_matches('[').trim_end_matches(']'), *port);
-    match tokio::time::timeout(settings.connect_timeout, tokio::net::TcpStream::connect(target)).await {
-        Ok(Ok(_)) => Answer::Connected,
-        Ok(Err(error)) => Answer::Failed(format!("no connection: {error}")),
-        Err(_) => Answer::Failed(format!("no connection in {} s", settings.connect_timeout.as_secs_f32())),
+/// A request without profiles, on the way that those with profiles take. The protocol has it taken: "present and empty is full
+/// success" (OTLP specification), and a collector without the signal says UNIMPLEMENTED or 404.
+async fn send_nothing(settings: &SinkSettings, wire: Wire) -> Answer {
+    let transport = match transport::open(settings, Some(wire)) {
+        Ok(transport) => transport,
+        Err(error) => return Answer::Failed(shown(&error.to_string())),
+    };
+    let headers = vec![("content-type".to_owned(), "application/x-protobuf".to_owned())];
+    // An ExportProfilesServiceRequest with nothing in it has no bytes.
+    let nothing = Message { id: [0; 16], start_ns: 0, samples: 0, headers, body: Bytes::new() };
+    match tokio::time::timeout(PATIENCE, transport.send(&nothing)).await {
+        Err(_) => Answer::Failed(format!("no answer in {} s", PATIENCE.as_secs())),
+        Ok(answer) => match answer.outcome {
+            Outcome::Delivered => Answer::TakesProfiles,
+            Outcome::Retry(_, why) => Answer::Failed(shown(&why)),
+            Outcome::TooLarge(why) | Outcome::Refused(why) => Answer::Refused(shown(&why)),
+        },
     }
+}
+
+/// Asks each socket that identities would be asked from: CRI for its containers, Docker for one that nobody has.
+pub async fn runtime(choice: &RuntimeSocket, root: &std::path::Path) -> Runtime {
+    /// No container's id: Docker says that it has none of that name.
+    const NOBODY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+    if *choice == RuntimeSocket::Off {
+        return Runtime::Off;
+    }
+    let sockets = Sockets::of(choice, root);
+    let mut answers = Vec::new();
+    for socket in &sockets.cri {
+        let said = cri::list(socket, PATIENCE, &[]).await.map(|_| ()).map_err(|error| shown(&error.to_string()));
+        answers.push((socket.display().to_string(), said));
+    }
+    for socket in &sockets.docker {
+        let asked = docker::inspect(socket, NOBODY, PATIENCE).await;
+        answers.push((socket.display().to_string(), asked.map(|_| ()).map_err(|error| shown(&error.to_string()))));
+    }
+    Runtime::Asked(answers)
+}
+
+/// Whether an address can be listened on.
+///
+/// # Errors
+/// The system's words.
+pub async fn listen(address: &str) -> Result<(), String> {
+    tokio::net::TcpListener::bind(address).await.map(|_| ()).map_err(|error| shown(&error.to_string()))
 }
 
 async fn ask(settings: &SinkSettings, server: &Server) -> Answer {
@@ -82,10 +131,8 @@ async fn ask(settings: &SinkSettings, server: &Server) -> Answer {
     };
     match datadog_agent(&body) {
         Some(agent) if may_be_datadog => agent,
-        // Told by its port alone, or by nothing.
-        _ if server.wire.is_none() && server.wire_by_answer(None).is_none_or(|wire| wire == Wire::Datadog) => {
-            Answer::UnknownWire
-        }
+        // Told by its port alone.
+        _ if server.wire.is_none() => Answer::UnknownWire,
         _ => Answer::Http(status),
     }
 }
@@ -102,7 +149,7 @@ fn datadog_agent(body: &[u8]) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::routing::get;
+    use axum::routing::{get, post};
 
     use super::*;
     use crate::export::address;
@@ -128,17 +175,20 @@ mod tests {
         let with = serve(info("/profiling/v1/input")).await;
         let without = serve(info("/v0.3/traces")).await;
         let other = serve(Router::new()).await;
+        let collector = serve(Router::new().route(Wire::OtlpHttp.request_path(), post(|| async {}))).await;
         for (address, wanted) in [
             (format!("datadog+http://127.0.0.1:{with}"), agent(true)),
             (format!("http://127.0.0.1:{with}"), agent(true)),
             (format!("datadog+http://127.0.0.1:{without}"), agent(false)),
             (format!("datadog+http://127.0.0.1:{other}"), Answer::Http(404)),
             (format!("http://127.0.0.1:{other}"), Answer::UnknownWire),
-            (format!("otlp+http://127.0.0.1:{other}/base"), Answer::Http(404)),
-            (format!("otlp+grpc://127.0.0.1:{other}"), Answer::Connected),
+            (format!("otlp+http://127.0.0.1:{collector}"), Answer::TakesProfiles),
+            (format!("pyroscope+http://127.0.0.1:{other}/base"), Answer::Http(404)),
         ] {
             assert_eq!(ask_at(&address).await, wanted, "{address}");
         }
+        let without_profiles = ask_at(&format!("otlp+http://127.0.0.1:{other}")).await;
+        assert!(matches!(&without_profiles, Answer::Refused(why) if why.contains("404")), "{without_profiles:?}");
     }
 
     #[tokio::test]
@@ -151,6 +201,20 @@ mod tests {
             let answer = ask_at(&format!("{scheme}://127.0.0.1:{port}")).await;
             assert!(matches!(&answer, Answer::Failed(why) if why.contains("refused")), "{scheme}: {answer:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn runtimes_are_asked_where_their_sockets_are() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(runtime(&RuntimeSocket::Off, root.path()).await, Runtime::Off);
+        assert_eq!(runtime(&RuntimeSocket::Auto, root.path()).await, Runtime::Asked(Vec::new()));
+        let socket = root.path().join("nobody.sock");
+        let Runtime::Asked(answers) = runtime(&RuntimeSocket::At(socket.clone()), root.path()).await else {
+            panic!("it was not asked")
+        };
+        assert_eq!(answers.len(), 1);
+        assert_eq!(answers[0].0, socket.display().to_string());
+        assert!(answers[0].1.is_err(), "{answers:?}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What names samples: the cgroup hierarchy, the node's name, the API server.
+//! What names samples: the cgroup hierarchy, the node's name, the API server, the container runtime.
 
 use super::Check;
 
@@ -62,6 +62,33 @@ pub fn node_name(name: &str, given: bool, in_pod: bool) -> Check {
         return Check::warn(NAME, name, "/proc/sys/kernel/hostname", fix);
     }
     Check::ok(NAME, name, "/proc/sys/kernel/hostname")
+}
+
+/// What the container runtime said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// `--cri off`.
+    Off,
+    /// The sockets that are there, and for each that did not answer, why.
+    Asked(Vec<(String, Result<(), String>)>),
+}
+
+/// Whether containers that the API server does not tell of can be asked for.
+pub fn runtime(runtime: &Runtime, has_api_server: bool) -> Check {
+    const NAME: &str = "container-runtime";
+    const SOURCE: &str = "--cri";
+    let Runtime::Asked(answers) = runtime else { return Check::ok(NAME, "not asked", SOURCE) };
+    if let Some((socket, Err(why))) = answers.iter().find(|(_, said)| said.is_err()) {
+        let fix = "may this user use the socket, and is it a runtime's? --cri PATH names another, --cri off none";
+        return Check::warn(NAME, why.as_str(), socket.as_str(), fix);
+    }
+    let sockets: Vec<&str> = answers.iter().map(|(socket, _)| socket.as_str()).collect();
+    match (sockets.is_empty(), has_api_server) {
+        (false, _) => Check::ok(NAME, "answers", sockets.join(", ")),
+        (true, true) => Check::ok(NAME, "no socket; the API server names containers", SOURCE),
+        // No fault of a machine without containers.
+        (true, false) => Check::ok(NAME, "no socket in the usual places: containers have ids and no names", SOURCE),
+    }
 }
 
 /// What the API server said.
@@ -162,6 +189,25 @@ mod tests {
         assert_eq!(node_name("n1", false, false).verdict, Verdict::Ok);
         assert!(node_name("everflame-x7k2p", false, true).fix.contains("spec.nodeName"));
         assert_eq!(node_name("", false, false).verdict, Verdict::Fail);
+    }
+
+    #[test]
+    fn a_runtime_that_does_not_answer_is_named_with_its_socket() {
+        let answers = |said: &[Result<(), String>]| {
+            Runtime::Asked(said.iter().enumerate().map(|(n, said)| (format!("/run/{n}.sock"), said.clone())).collect())
+        };
+        for (found, has_api_server, verdict, text) in [
+            (Runtime::Off, false, Verdict::Ok, "not asked (--cri)"),
+            (answers(&[]), true, Verdict::Ok, "API server names"),
+            (answers(&[]), false, Verdict::Ok, "ids and no names"),
+            (answers(&[Ok(()), Ok(())]), false, Verdict::Ok, "answers (/run/0.sock, /run/1.sock)"),
+            (answers(&[Ok(()), Err("refused".into())]), true, Verdict::Warn, "refused (/run/1.sock)"),
+        ] {
+            let check = runtime(&found, has_api_server);
+            assert_eq!(check.verdict, verdict, "{check:?}");
+            let said = format!("{} ({})", check.found, check.source);
+            assert!(said.contains(text), "{said}");
+        }
     }
 
     #[test]

@@ -89,6 +89,12 @@ pub fn capabilities(effective: Option<Capabilities>, platform: &Platform) -> Che
     Check::warn(NAME, found, SOURCE, platform.capabilities(&useful))
 }
 
+/// Whether a seccomp filter is in force. What it forbids shows in the calls that are tried.
+pub fn seccomp(installed: bool) -> Check {
+    let found = if installed { "a filter is in force; bpf and perf-event were tried under it" } else { "no filter" };
+    Check::ok("seccomp", found, "Seccomp in /proc/self/status")
+}
+
 /// Whether the pids here are those that the programs see.
 pub fn host_pid(own_namespace: Option<u64>, platform: &Platform) -> Check {
     const NAME: &str = "host-pid";
@@ -192,6 +198,11 @@ mod tests {
             assert!(check.found.contains(found), "{check:?}");
         }
         assert_eq!(capabilities(None, &pod()).verdict, Verdict::Warn);
+    }
+
+    #[test]
+    fn a_seccomp_filter_is_told_of() {
+        assert_eq!([true, false].map(|installed| seccomp(installed).found.contains("in force")), [true, false]);
     }
 
     #[test]

@@ -79,6 +79,11 @@ pub enum SamplerError {
     /// A pid namespace of our own.
     #[error("this is not the host's pid namespace: run with hostPID: true (Kubernetes) or --pid=host (docker)")]
     PidNamespace,
+    /// Lockdown in the mode that keeps kernel memory from programs (Linux 5.4).
+    #[error(
+        "the kernel is locked down (confidentiality), so that no program may read its memory: boot with lockdown=integrity, or without Secure Boot where that is what locks it"
+    )]
+    LockedDown,
     /// No BTF.
     #[error(
         "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing): a kernel >= 5.10 built with CONFIG_DEBUG_INFO_BTF=y is needed"
