@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,9 @@ pub(crate) struct Options {
     /// Writes profiles to files as well, and compares their sum with what the containers' cgroups were charged
     #[arg(long)]
     account: bool,
+    /// Keeps the agent's files there, its log and its history among them; must not be there yet
+    #[arg(long)]
+    keep: Option<PathBuf>,
 }
 
 impl Options {
@@ -86,27 +89,40 @@ impl Look {
             samples: metric(&get(metrics, "/metrics")?, "everflame_timer_hits_total{fate=\"recorded\"}")?,
         })
     }
+
+    /// What was spent between two looks, in words.
+    fn until(&self, later: &Look, elapsed: Duration) -> String {
+        let samples = later.samples - self.samples;
+        let programs = Duration::from_nanos(later.programs.since(self.programs).time_ns);
+        let spent = (later.agent - self.agent + programs).as_secs_f64();
+        let share = spent / elapsed.as_secs_f64() / f64::from(machine::cpus()) * 100.0;
+        format!("{samples} samples, {:.1} µs of each all in, {share:.3} % of the node", spent * 1e6 / samples as f64)
+    }
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     machine::begin("node: the agent with containers and two back ends", EXPLANATION);
-    let folder = tempfile::tempdir()?;
+    let temporary = tempfile::tempdir()?;
+    if let Some(folder) = &options.keep {
+        fs::create_dir(folder).with_context(|| folder.display().to_string())?;
+    }
+    let folder = options.keep.as_deref().unwrap_or(temporary.path());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let (datadog, otlp) = (Receiver::start(&runtime)?, Receiver::start(&runtime)?);
     // Before the programs, so that it is dropped after them: a cgroup with a process in it stays.
     let containers = Containers::make()?;
     let _statistics = ProgramStatistics::enable()?;
     let metrics = free_port()?;
-    let mut agent = start_agent(options, folder.path(), [datadog.address, otlp.address], metrics)?;
+    let mut agent = start_agent(options, folder, [datadog.address, otlp.address], metrics)?;
     let ready = || get(metrics, "/readyz").is_ok_and(|said| said.starts_with("HTTP/1.1 200"));
     let began = Instant::now();
     while !ready() {
         if !agent.is_alive() || began.elapsed() > PATIENCE {
-            bail!("the agent did not begin: {}", fs::read_to_string(folder.path().join("log"))?);
+            bail!("the agent did not begin: {}", fs::read_to_string(folder.join("log"))?);
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    let programs = start_programs(options.containers, folder.path(), &containers)?;
+    let programs = start_programs(options.containers, folder, &containers)?;
     println!(
         "{} Hz, {} min, --cpu-limit {}, {} containers{}.\n",
         options.hz,
@@ -121,18 +137,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("\nOver the last half the memory was {}.", stays(&looks[looks.len() / 2..]));
     agent.terminate();
     if !agent.wait()? {
-        bail!("the agent ended badly: {}", fs::read_to_string(folder.path().join("log"))?);
+        bail!("the agent ended badly: {}", fs::read_to_string(folder.join("log"))?);
     }
     for (name, receiver) in [("Datadog", &datadog), ("OTLP", &otlp)] {
         let (requests, bytes) = receiver.so_far();
         println!("{name}: {requests} requests, {:.1} MB.", bytes as f64 / 1e6);
         if requests == 0 {
-            bail!("nothing was delivered to {name}: {}", fs::read_to_string(folder.path().join("log"))?);
+            bail!("nothing was delivered to {name}: {}", fs::read_to_string(folder.join("log"))?);
         }
     }
     if options.account {
         let charged = charged.context("no cgroup of version 2 that tells processor time")?;
-        account(&folder.path().join("profiles"), options.containers, charged)?;
+        account(&folder.join("profiles"), options.containers, charged)?;
     }
     Ok(())
 }
@@ -196,7 +212,8 @@ fn watch(options: &Options, agent: &mut Running, metrics: SocketAddr) -> Result<
         "load",
     ]);
     let (began, span) = (Instant::now(), Duration::from_secs_f64(options.minutes * 60.0));
-    let (mut all, mut before, mut row_began) = (Vec::new(), Look::at(agent.pid(), metrics)?, began);
+    let (mut all, first, mut row_began) = (Vec::new(), Look::at(agent.pid(), metrics)?, began);
+    let mut before = first;
     for row in 1..=ROWS {
         let mut most = Footprint::default();
         while began.elapsed() < span * row / ROWS {
@@ -230,6 +247,7 @@ fn watch(options: &Options, agent: &mut Running, metrics: SocketAddr) -> Result<
         );
         (before, row_began) = (now, Instant::now());
     }
+    println!("\nThe whole time: {}.", first.until(&before, began.elapsed()));
     Ok(all)
 }
 

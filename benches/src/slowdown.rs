@@ -5,6 +5,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use profiler::engine::Precedence;
+use profiler::sampler::perf_event::{PerfEvent, PerfRing};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,10 @@ pub(crate) struct Options {
     /// No profiler in either half: what the method itself makes of nothing
     #[arg(long)]
     null: bool,
+    /// Instead of the profiler only perf's side-band events, read and thrown away: the floor below which no profiler gets that is to
+    /// know who maps what
+    #[arg(long, conflicts_with = "null")]
+    side_band: bool,
 }
 
 impl Options {
@@ -41,6 +46,10 @@ impl Options {
         Options { pairs: 4, seconds: 0.5, warm_up: 1.0, ..self }
     }
 }
+
+/// As large as the engine's ring of a CPU, and read as often as it reads while new programs appear.
+const SIDE_BAND_RING: usize = 1 << 20;
+const SIDE_BAND_ROUND: Duration = Duration::from_millis(50);
 
 const EXPLANATION: &str = "\
 Pairs of equal work with and without the profiler of the whole node, the order of each pair drawn by lot. Mean of the pairs'
@@ -72,6 +81,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("{} Hz, one process on each of {} CPUs, {} s a unit.", options.hz, machine::cpus(), options.seconds);
     if options.null {
         println!("NO profiler in either half: what the method makes of nothing.");
+    }
+    if options.side_band {
+        println!("NO profiler: only perf's side-band records, thrown away.");
     }
     println!();
     machine::head(&[
@@ -119,7 +131,7 @@ fn measure(case: &Case<'_>, options: &Options) -> Result<()> {
         let with_first = lot.draw();
         let mut halves = [Unit::default(); 2];
         for with in [with_first, !with_first] {
-            let profiler = (with && !options.null).then(|| Profiler::start(options.hz)).transpose()?;
+            let profiler = (with && !options.null).then(|| Profiler::start(options)).transpose()?;
             // The other half does the same for fairness.
             work(&mut workers, warm_up)?;
             halves[usize::from(with)] = work(&mut workers, turns)?;
@@ -131,7 +143,7 @@ fn measure(case: &Case<'_>, options: &Options) -> Result<()> {
         without.push(off);
     }
     if samples == 0 && !options.null {
-        bail!("the profiler took no samples: nothing was measured");
+        bail!("the profiler took no samples and no records: nothing was measured");
     }
     let (cpu, wall) = (Interval::of(&cpu), Interval::of(&wall));
     let interval = |interval: &Interval| format!("{:+.2} … {:+.2}", interval.lower(), interval.upper());
@@ -205,7 +217,7 @@ impl Lot {
     }
 }
 
-/// An engine on a thread of its own, sampling the whole node.
+/// An engine on a thread of its own, sampling the whole node; or what stands for it.
 struct Profiler {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<u64>>,
@@ -213,20 +225,14 @@ struct Profiler {
 
 impl Profiler {
     /// Returns once the timers run.
-    fn start(hz: u32) -> Result<Profiler> {
+    fn start(options: &Options) -> Result<Profiler> {
         let stop = Arc::new(AtomicBool::new(false));
         let ((running, runs), asked): (_, Arc<AtomicBool>) = (channel(), stop.clone());
+        let (hz, side_band) = (options.hz, options.side_band);
         let thread = std::thread::spawn(move || {
-            let mut engine = recording::start(hz)?;
-            // After the engine's beginning, as in `record`: threads inherit it.
-            let _precedence = Precedence::take();
             // Nobody listens any more if the bench gave up.
-            let _ = running.send(());
-            while !asked.load(Ordering::Relaxed) {
-                let round = engine.round();
-                recording::go_on(&mut engine, round)?;
-            }
-            Ok(engine.samples() as u64)
+            let begun = || _ = running.send(());
+            if side_band { throw_side_band_away(&asked, begun) } else { sample(hz, &asked, begun) }
         });
         let profiler = Profiler { stop, thread };
         profiler.wait(runs)
@@ -240,11 +246,43 @@ impl Profiler {
         }
     }
 
-    /// Samples that it took.
+    /// Samples, or records, that it took.
     fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow::anyhow!("the profiler's thread panicked"))?
     }
+}
+
+/// Samples until it is asked to stop; the number of samples.
+fn sample(hz: u32, asked: &AtomicBool, begun: impl FnOnce()) -> Result<u64> {
+    let mut engine = recording::start(hz)?;
+    // After the engine's beginning, as in `record`: threads inherit it.
+    let _precedence = Precedence::take();
+    begun();
+    while !asked.load(Ordering::Relaxed) {
+        let round = engine.round();
+        recording::go_on(&mut engine, round)?;
+    }
+    Ok(engine.samples() as u64)
+}
+
+/// The same records of the same kinds in rings as large as the profiler's, of which nothing is made; their number.
+fn throw_side_band_away(asked: &AtomicBool, begun: impl FnOnce()) -> Result<u64> {
+    let _precedence = Precedence::take();
+    let mut rings = Vec::new();
+    for cpu in 0..machine::cpus() {
+        let event = PerfEvent::side_band(cpu)?;
+        let ring = PerfRing::map(&event, SIDE_BAND_RING)?;
+        event.enable()?;
+        rings.push((event, ring));
+    }
+    begun();
+    let mut records = 0;
+    while !asked.load(Ordering::Relaxed) {
+        std::thread::sleep(SIDE_BAND_ROUND);
+        rings.iter_mut().for_each(|(_, ring)| ring.drain(|_| records += 1));
+    }
+    Ok(records)
 }
 
 #[cfg(test)]

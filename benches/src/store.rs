@@ -39,6 +39,11 @@ pub(crate) enum Options {
     },
     /// Plays a recording back as a busy node's day, and asks
     Measure(Measure),
+    /// Asks a history what `measure` asks its own
+    Ask {
+        /// A history that nobody writes to
+        history: PathBuf,
+    },
     /// What `measure` starts
     #[command(hide = true)]
     Write(Measure),
@@ -75,6 +80,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match options {
         Options::Record { folder, seconds } => record(folder, *seconds),
         Options::Measure(options) => measure(options),
+        Options::Ask { history } => {
+            machine::begin("History", "Questions to a history as it was recorded.");
+            open_and_ask(history)
+        }
         Options::Write(options) => write(options),
     }
 }
@@ -241,12 +250,18 @@ fn measure(options: &Measure) -> Result<()> {
     if std::os::unix::process::ExitStatusExt::signal(&status) != Some(libc::SIGKILL) {
         bail!("the writer ended with {status}");
     }
+    open_and_ask(&options.history)
+}
+
+fn open_and_ask(history: &Path) -> Result<()> {
     let (cpu, began) = (cpu_seconds(), Instant::now());
-    let store = Store::open(&options.history, Limits { bytes: u64::MAX, age: Duration::MAX })?;
+    let store = Store::open(history, Limits { bytes: u64::MAX, age: Duration::MAX })?;
     println!(
-        "open after the kill: {:.0} ms, CPU {:.0} ms",
+        "opened in {:.0} ms, CPU {:.0} ms; {:.1} MiB, {:?}",
         began.elapsed().as_secs_f64() * 1e3,
-        (cpu_seconds() - cpu) * 1e3
+        (cpu_seconds() - cpu) * 1e3,
+        store.bytes() as f64 / (1 << 20) as f64,
+        store.counters()
     );
     ask(&store.reader())
 }
