@@ -2,9 +2,11 @@
 
 mod pprof_batch;
 
+use std::collections::BTreeMap;
+
 use pprof_batch::{info, small_batch};
 use pprof_proto::{Profile, Sample, validity};
-use profiles::profile::pprof::{encode, halves};
+use profiles::profile::pprof::{comment_pairs, encode, halves};
 
 /// All that a sample says, whatever the ids.
 fn words(profile: &Profile, sample: &Sample) -> String {
@@ -34,6 +36,14 @@ fn words(profile: &Profile, sample: &Sample) -> String {
     words
 }
 
+/// Keys and values of a comment of ours; empty if it is not there.
+fn pairs(profile: &Profile, name: &str) -> BTreeMap<String, u64> {
+    let comments: Vec<String> =
+        profile.comment.iter().map(|index| profile.string_table[*index as usize].clone()).collect();
+    let pairs = comment_pairs(&comments, name).unwrap_or_default();
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.parse().unwrap())).collect()
+}
+
 fn all_words(profile: &Profile) -> Vec<String> {
     profile.sample.iter().map(|sample| words(profile, sample)).collect()
 }
@@ -57,6 +67,17 @@ fn two_halves_hold_each_sample_once_and_nothing_that_is_not_used() {
         assert_eq!(head(half), head(&whole));
     }
     assert_eq!([all_words(&first), all_words(&second)].concat(), all_words(&whole));
+    // Of the whole's hits those that a half does not have are filtered; how walks ended is known of the whole alone.
+    let ledger = pairs(&whole, "ledger");
+    assert_eq!((ledger["recorded"], ledger["filtered"], pairs(&whole, "ends").is_empty()), (5, 0, false));
+    let recorded = [&first, &second].map(|half| pairs(half, "ledger")["recorded"]);
+    assert!(recorded.iter().all(|recorded| *recorded > 0) && recorded.iter().sum::<u64>() == 5, "{recorded:?}");
+    for (half, recorded) in [&first, &second].into_iter().zip(recorded) {
+        let mut of_half = ledger.clone();
+        of_half.extend([("recorded".to_owned(), recorded), ("filtered".to_owned(), 5 - recorded)]);
+        assert_eq!(pairs(half, "ledger"), of_half);
+        assert!(pairs(half, "ends").is_empty() && pairs(half, "stacks").is_empty());
+    }
     let counts = |profile: &Profile| [profile.mapping.len(), profile.location.len(), profile.function.len()];
     assert_eq!((counts(&whole), counts(&first), counts(&second)), ([3, 5, 5], [3, 4, 4], [2, 3, 4]));
     assert!(!second.string_table.iter().any(|text| text == "src/main.rs"));

@@ -13,6 +13,7 @@
 //!
 //! `ends` counts every sample by how its walk ended; `stacks` those with a user part by [`StackCounts`], as the result line does.
 
+use hashbrown::{HashMap, HashSet};
 use unwind::end::End;
 
 use crate::ledger::Drop;
@@ -73,10 +74,15 @@ fn stacks(batch: &Batch, stand_for: &[u64]) -> String {
     format!("stacks: user={user} complete={complete} by_frame_pointer={by_frame_pointer} stale={stale}")
 }
 
+/// Most pairs of a comment of ours, which has 17 at most: a line with more is somebody else's.
+const MAX_PAIRS: usize = 64;
+
 /// Reads a comment of this form back: the pairs of the first one called `name`, in order.
 pub fn comment_pairs<'text>(comments: &'text [String], name: &str) -> Option<Vec<(&'text str, &'text str)>> {
     let line = comments.iter().find_map(|comment| comment.strip_prefix(name)?.strip_prefix(": "))?;
-    line.split(' ').map(|pair| pair.split_once('=')).collect()
+    let mut pairs = line.split(' ');
+    let found: Option<Vec<_>> = pairs.by_ref().take(MAX_PAIRS).map(|pair| pair.split_once('=')).collect();
+    found.filter(|_| pairs.next().is_none())
 }
 
 /// Which values of ours are added up over machines, all of a comment if none is named; of the others those that differ are listed.
@@ -97,23 +103,30 @@ pub(super) enum Origin {
 
 /// The comments of several profiles as those of one: ours with sums, others as they are, each once.
 pub(super) fn joined(profiles: &[Vec<String>], origin: Origin) -> Vec<String> {
-    let mut made: Vec<String> = Vec::new();
+    let (mut made, mut others) = (Vec::new(), HashSet::new());
+    // Of each of our names whether it could be added up: a file may have a thousand comments of one name.
+    let mut sums: HashMap<&str, bool> = HashMap::new();
     for comment in profiles.iter().flatten() {
-        let name = comment.split_once(": ").map(|(name, _)| name);
-        let all: Option<Vec<_>> =
-            name.map(|name| profiles.iter().filter_map(|comments| comment_pairs(comments, name)).collect());
-        let text = match (name, all.as_deref()) {
-            // Only what each profile has, once, and in our form.
-            (Some(name), Some(all)) if is_ours(name) && !all.is_empty() => {
-                format!("{name}: {}", pairs_of_all(name, all, origin).join(" "))
-            }
-            _ => comment.clone(),
-        };
-        if !made.contains(&text) {
-            made.push(text);
+        let name = comment.split_once(": ").map(|(name, _)| name).filter(|name| is_ours(name));
+        let is_summed = name.is_some_and(|name| {
+            *sums.entry(name).or_insert_with(|| {
+                let sum = sum(name, profiles, origin);
+                let is_there = sum.is_some();
+                made.extend(sum);
+                is_there
+            })
+        });
+        if !is_summed && others.insert(comment.as_str()) {
+            made.push(comment.clone());
         }
     }
     made
+}
+
+/// One of ours, of all profiles in which it has our form.
+fn sum(name: &str, profiles: &[Vec<String>], origin: Origin) -> Option<String> {
+    let all: Vec<_> = profiles.iter().filter_map(|comments| comment_pairs(comments, name)).collect();
+    (!all.is_empty()).then(|| format!("{name}: {}", pairs_of_all(name, &all, origin).join(" ")))
 }
 
 fn is_ours(name: &str) -> bool {
@@ -123,15 +136,16 @@ fn is_ours(name: &str) -> bool {
 fn pairs_of_all(name: &str, all: &[Vec<(&str, &str)>], origin: Origin) -> Vec<String> {
     let is_said_by_each = origin == Origin::OneMachine && !OF_SAMPLES.contains(&name);
     let summed = SUMMED.iter().find(|(known, _)| *known == name).map(|(_, keys)| *keys);
-    let mut keys: Vec<&str> = Vec::new();
-    for (key, _) in all.iter().flatten() {
-        if !keys.contains(key) {
-            keys.push(key);
+    // In the order in which the keys came.
+    let (mut keys, mut places): (Vec<(&str, Vec<&str>)>, HashMap<&str, usize>) = Default::default();
+    for &(key, value) in all.iter().flatten() {
+        let place = *places.entry(key).or_insert(keys.len());
+        match keys.get_mut(place) {
+            Some((_, values)) => values.push(value),
+            None => keys.push((key, vec![value])),
         }
     }
-    let pair = |key: &str| {
-        let mut values: Vec<&str> =
-            all.iter().flatten().filter(|(other, _)| *other == key).map(|(_, value)| *value).collect();
+    let pair = |(key, mut values): (&str, Vec<&str>)| {
         let is_summed = summed.is_some_and(|keys| keys.is_empty() || keys.contains(&key));
         let numbers: Option<Vec<u64>> = values.iter().map(|value| value.parse().ok()).collect();
         match numbers.filter(|_| is_summed) {
@@ -177,7 +191,8 @@ fn without(comment: &str, others: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Origin, joined, of_part};
+    use super::super::file::{MAX_COMMENT_BYTES, MAX_COMMENTS};
+    use super::{MAX_PAIRS, Origin, joined, of_part};
 
     #[test]
     fn what_a_part_does_not_have_is_filtered_and_how_walks_ended_is_left_out() {
@@ -228,6 +243,31 @@ mod tests {
         );
         assert_eq!(joined(&[vec!["ledger: broken".to_owned()]], Origin::Machines), ["ledger: broken"]);
         assert_eq!(joined(&[], Origin::Machines), [""; 0]);
+    }
+
+    /// So many distinct pairs.
+    fn ledger(pairs: usize) -> String {
+        let pairs: Vec<String> = (0..pairs).map(|number| format!("k{number}=1")).collect();
+        format!("ledger: {}", pairs.join(" "))
+    }
+
+    #[test]
+    fn comments_that_somebody_made_long_or_many_stay_what_they_are() {
+        let twice = |comment: String| joined(&[vec![comment.clone()], vec![comment]], Origin::Machines);
+        assert_eq!(twice(ledger(MAX_PAIRS)), [ledger(MAX_PAIRS).replace("=1", "=2")]);
+        assert_eq!(twice(ledger(MAX_PAIRS + 1)), [ledger(MAX_PAIRS + 1)]);
+        // The longest that a file may have, and of several files the most.
+        let longest = ledger(116_000);
+        assert!(longest.len() > MAX_COMMENT_BYTES);
+        assert_eq!(twice(longest.clone()), [longest]);
+        let of_file =
+            |file: usize| -> Vec<String> { (0..MAX_COMMENTS).map(|at| format!("note: {file}.{at}")).collect() };
+        let files: Vec<_> = (0..64).map(of_file).collect();
+        assert_eq!(joined(&files, Origin::Machines), files.concat());
+        let broken = vec![vec!["ledger: broken".to_owned(); MAX_COMMENTS]; 64];
+        assert_eq!(joined(&broken, Origin::Machines), ["ledger: broken"]);
+        let other = vec![vec!["ledger: broken".to_owned()], vec!["ledger: due=1".to_owned(); MAX_COMMENTS]];
+        assert_eq!(joined(&other, Origin::Machines), ["ledger: due=1"]);
     }
 
     #[test]
