@@ -84,9 +84,9 @@ export interface Source {
   onFunction(functionIndex: number): void;
   /** A click on a file or executable: a text for the search. */
   onSearch(text: string): void;
-  /** Binaries that processes were started from, not libraries. */
-  executables: ReadonlySet<string>;
-  onExecutable(path: string): void;
+  /** Binaries that processes were started from, not libraries: paths by the file's name, which is all that a profile has. */
+  executables: ReadonlyMap<string, string[]>;
+  onExecutables(paths: string[]): void;
 }
 
 /** Makes a listing of a profile; what is no key of `PROFILE_LISTINGS` gives functions. */
@@ -136,7 +136,10 @@ function texts(source: Source, column: "file" | "mapping", title: string, nouns:
     where: () => "",
     fill: () => null,
     pick: (index) => index !== 0 && source.onSearch(`${column}:${raw(index)}`),
-    only: (index) => (index !== 0 && column === "mapping" && source.executables.has(raw(index)) ? { title: "Show only processes of this executable", act: () => source.onExecutable(raw(index)) } : null),
+    only: (index) => {
+      const paths = column === "mapping" ? source.executables.get(raw(index)) : undefined;
+      return paths ? { title: `Show only processes of ${paths.map(printable).join(", ")}`, act: () => source.onExecutables(paths) } : null;
+    },
   };
 }
 

@@ -264,7 +264,7 @@ export class ProfileView implements GraphEvents {
       this.table.setFocused(-1);
       this.table.setListing(labelListing(values, palette, (value) => this.options.onLabelValue(list, value)));
     } else {
-      const executables = this.offersExecutables(list) ? await this.executables() : new Set<string>();
+      const executables = this.offersExecutables(list) ? await this.executables() : new Map<string, string[]>();
       if (asked !== this.asked || this.destroyed) return;
       const { choice, directory } = this.choices;
       const keep = rowFilter(this.profile, directory, choice);
@@ -278,7 +278,7 @@ export class ProfileView implements GraphEvents {
           this.searchChanged();
         },
         executables,
-        onExecutable: (path) => this.options.onLabelValue(EXECUTABLE, path),
+        onExecutables: (paths) => paths.forEach((path) => this.options.onLabelValue(EXECUTABLE, path)),
       }));
       this.table.setFocused(list === "function" ? this.focusFunction : -1);
     }
@@ -291,9 +291,15 @@ export class ProfileView implements GraphEvents {
   }
 
   /** Without an answer nothing is offered. */
-  private async executables(): Promise<Set<string>> {
+  private async executables(): Promise<Map<string, string[]>> {
     const values = await this.options.valuesOf(EXECUTABLE);
-    return new Set([...(values?.current.keys() ?? []), ...(values?.baseline?.keys() ?? [])]);
+    const paths = new Set([...(values?.current.keys() ?? []), ...(values?.baseline?.keys() ?? [])]);
+    const found = new Map<string, string[]>();
+    for (const path of paths) {
+      const name = path.slice(path.lastIndexOf("/") + 1);
+      if (name !== "") found.set(name, [...(found.get(name) ?? []), path]);
+    }
+    return found;
   }
 
   private setList(list: string): void {

@@ -28,7 +28,7 @@ for (const width of [400, 1280]) {
         await becomes(page, ".pick", "postgres-0");
         await check("values of a label");
         await page.getByLabel("List by").selectOption("mapping");
-        await page.getByRole("button", { name: "Only /usr/bin/server" }).waitFor();
+        await page.getByRole("button", { name: "Only server" }).waitFor();
         await check("binaries");
         await page.keyboard.press("?");
         await page.getByRole("dialog").waitFor();

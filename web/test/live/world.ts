@@ -29,16 +29,16 @@ interface Program {
 }
 
 const FUNCTIONS: MadeFunction[] = [
-  { name: "_start", mapping: "/usr/bin/server" },
-  { name: "main", file: "src/main.rs", line: 12, mapping: "/usr/bin/server" },
-  { name: "server::handle<Request>", file: "src/handle.rs", line: 40, mapping: "/usr/bin/server" },
-  { name: "server::parse", file: "src/parse.rs", line: 7, mapping: "/usr/bin/server" },
-  { name: "regex::compile", file: "regex/src/lib.rs", line: 61, mapping: "/usr/bin/server" },
-  { name: "core::str::from_utf8", file: "core/src/str.rs", line: 90, mapping: "/usr/bin/server" },
-  { name: "runtime.main", file: "proc.go", line: 145, mapping: "/cart", kind: "go" },
-  { name: "main.(*Cart).Add", file: "cart.go", line: 31, mapping: "/cart", kind: "go" },
-  { name: "PostgresMain", file: "postgres.c", line: 4000, mapping: "/usr/bin/postgres" },
-  { name: "ExecScan", file: "execScan.c", line: 155, mapping: "/usr/bin/postgres" },
+  { name: "_start", mapping: "server" },
+  { name: "main", file: "src/main.rs", line: 12, mapping: "server" },
+  { name: "server::handle<Request>", file: "src/handle.rs", line: 40, mapping: "server" },
+  { name: "server::parse", file: "src/parse.rs", line: 7, mapping: "server" },
+  { name: "regex::compile", file: "regex/src/lib.rs", line: 61, mapping: "server" },
+  { name: "core::str::from_utf8", file: "core/src/str.rs", line: 90, mapping: "server" },
+  { name: "runtime.main", file: "proc.go", line: 145, mapping: "cart", kind: "go" },
+  { name: "main.(*Cart).Add", file: "cart.go", line: 31, mapping: "cart", kind: "go" },
+  { name: "PostgresMain", file: "postgres.c", line: 4000, mapping: "postgres" },
+  { name: "ExecScan", file: "execScan.c", line: 155, mapping: "postgres" },
   { name: "entry_SYSCALL_64", mapping: "[kernel]", kind: "kernel" },
   { name: "tcp_sendmsg", mapping: "[kernel]", kind: "kernel" },
 ];
