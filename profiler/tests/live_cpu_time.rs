@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use fixtures::{Flavour, build_or_skip};
+use fixtures::{Flavour, build_or_skip, skip};
 use live::{Recorded, Running};
 use profiler::engine::Options;
 use profiler::sampler::hierarchy::CgroupHierarchy;
@@ -41,12 +41,12 @@ impl Cgroup {
     fn new(name: &str) -> Option<Cgroup> {
         let mounted = if hierarchy().is_none() { mount_hierarchy() } else { None };
         let Some(root) = hierarchy() else {
-            println!("SKIPPED: no cgroup v2 hierarchy, and none can be mounted");
+            skip("no cgroup v2 hierarchy, and none can be mounted");
             return None;
         };
         let cgroup = Cgroup { folder: root.join(format!("everflame-test-{name}-{}", std::process::id())), mounted };
         if let Err(error) = std::fs::create_dir(&cgroup.folder) {
-            println!("SKIPPED: {}: {error}", cgroup.folder.display());
+            skip(format_args!("{}: {error}", cgroup.folder.display()));
             return None;
         }
         Some(cgroup)

@@ -11,16 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use fixtures::{Flavour, build_or_skip};
-use live::Running;
+use fixtures::{Flavour, build_or_skip, skip};
+use live::{Running, until};
 use profiler::kubectl::parcel::{Line, Parcel};
 use profiler::output;
 use profiler::sampler::hierarchy::CgroupHierarchy;
-
-/// Between two looks at what is waited for.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Until what is waited for is an error.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Uids of two pods, of this run alone: what another one left behind harms nobody.
 fn pods() -> [String; 2] {
@@ -68,7 +63,7 @@ impl Drop for Kubepods {
         // A process that has ended leaves a moment later.
         while top.exists() && began.elapsed() < Duration::from_secs(5) {
             remove_below(&top);
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
@@ -84,14 +79,6 @@ fn remove_below(folder: &Path) {
 
 fn id(digit: char) -> String {
     std::iter::repeat_n(digit, 64).collect()
-}
-
-fn until(what: &str, mut met: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !met() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(PAUSE);
-    }
 }
 
 /// A fixture that works in this cgroup.
@@ -127,13 +114,14 @@ fn of(values: &[&str]) -> BTreeSet<String> {
 
 /// Whether recordings can be made here; says why not.
 fn skipped() -> bool {
-    let refused = live::engine(live::options(&[std::process::id()])).is_none();
-    refused
-        || (Kubepods::make().is_none() && {
-            assert!(std::env::var_os("CI").is_none(), "no cgroup can be made");
-            println!("SKIPPED: no cgroup can be made");
-            true
-        })
+    if live::engine(live::options(&[std::process::id()])).is_none() {
+        return true;
+    }
+    let has_cgroups = Kubepods::make().is_some();
+    if !has_cgroups {
+        skip("no cgroup can be made");
+    }
+    !has_cgroups
 }
 
 #[test]
@@ -239,8 +227,7 @@ impl Drop for Endless {
 
 /// Waits until a program has worked for half a second.
 fn has_worked(running: &Running) {
-    let before = live::ticks(running.pid());
-    until("a program to get some CPU time", || live::ticks(running.pid()) >= before + 50);
+    live::until_worked(running, 50);
 }
 
 #[test]

@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_was_read_without_its_debug_file_is_read_again_when_that_may_be_touched() {
-        let Some(vdso) = vdso() else { return println!("skipped: no vDSO") };
+        let Some(vdso) = vdso() else { return fixtures::skip("no vDSO") };
         let root = tempfile::tempdir().unwrap();
         let root: Arc<File> = File::open(root.path()).unwrap().into();
         let search = Origin::DebugFiles(Some(Directory::of(&root)));

@@ -207,7 +207,7 @@ fn the_vdso_is_symbolized_from_memory() {
     use object::{Object, ObjectSymbol};
     use std::os::unix::fs::FileExt;
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let Some(line) = maps.lines().find(|line| line.ends_with("[vdso]")) else { return println!("skipped: no vDSO") };
+    let Some(line) = maps.lines().find(|line| line.ends_with("[vdso]")) else { return skipped("no vDSO") };
     let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
     let (start, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
     let mut bytes = vec![0; (end - start) as usize];

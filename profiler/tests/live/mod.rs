@@ -1,14 +1,15 @@
 //! Recording real programs on this machine's kernel: started, sampled with the library's own engine, named, and looked at
 //! stack by stack.
 //!
-//! Constraint: other work may load the machine, so tests assert shares of the samples that there are, never times. Where
-//! perf or BPF may not be used, a test says `SKIPPED: …` and ends; in continuous integration (`CI` is set) that is a failure.
+//! Constraint: other work may load the machine, so tests assert shares of the samples that there are, never times. What a
+//! machine lacks for a test (perf, BPF, cgroups, a tool) goes to [`fixtures::skip`], which prints it, and fails in continuous
+//! integration: no test returns early without it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
 #![expect(dead_code, reason = "each live test is a program of its own and uses a part of this")]
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -47,8 +48,7 @@ pub(crate) fn engine(options: Options) -> Option<Engine> {
     match Engine::new(options) {
         Ok(engine) => Some(engine),
         Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "live tests can't be skipped in CI: {error}");
-            println!("SKIPPED: {error}");
+            fixtures::skip(error);
             None
         }
     }
@@ -96,6 +96,15 @@ impl Running {
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
+
+    /// Waits for its end; gives its exit code, and what it said on standard error where that is a pipe.
+    pub(crate) fn end(&mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        if let Some(mut words) = self.child.stderr.take() {
+            words.read_to_string(&mut said).unwrap();
+        }
+        (self.child.wait().unwrap().code(), said)
+    }
 }
 
 impl Drop for Running {
@@ -103,6 +112,23 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits for what happens by itself.
+pub(crate) fn until(what: &str, mut met: impl FnMut() -> bool) {
+    /// Until what is waited for is an error.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let began = Instant::now();
+    while !met() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until a program has worked for so many clock ticks more.
+pub(crate) fn until_worked(running: &Running, more: u64) {
+    let before = ticks(running.pid());
+    until("a program to get some CPU time", || ticks(running.pid()) >= before + more);
 }
 
 /// User CPU time of a process, in clock ticks of 10 ms.

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fixtures::skip;
+
 const IN_HEADER: usize = 40;
 const FOR_EVER: u64 = 1 << 30;
 const ROOT: u64 = 1;
@@ -55,7 +57,7 @@ impl SilentFuse {
         let device = match File::options().read(true).write(true).open("/dev/fuse") {
             Ok(device) => Arc::new(device),
             Err(error) => {
-                println!("SKIPPED: /dev/fuse: {error}");
+                skip(format_args!("/dev/fuse: {error}"));
                 return None;
             }
         };
@@ -66,7 +68,7 @@ impl SilentFuse {
         // SAFETY: C strings that outlive the call.
         let result = unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
         if result != 0 {
-            println!("SKIPPED: mount: {}", std::io::Error::last_os_error());
+            skip(format_args!("mounting a FUSE file system: {}", std::io::Error::last_os_error()));
             return None;
         }
         let (silent, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));

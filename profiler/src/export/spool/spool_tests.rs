@@ -257,7 +257,7 @@ impl TinyDisk {
         mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path());
         let mounted = mount.output().is_ok_and(|output| output.status.success());
         if !mounted {
-            eprintln!("skipped: this user can't mount a tmpfs");
+            fixtures::skip("this user can't mount a tmpfs");
         }
         mounted.then_some(TinyDisk(folder))
     }
