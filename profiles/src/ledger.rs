@@ -59,29 +59,33 @@ pub struct Ledger {
 impl Ledger {
     /// All that was dropped, whatever the reason.
     pub fn dropped_total(&self) -> u64 {
-        self.dropped.iter().sum()
+        self.dropped.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Hits that the programs or the agent saw.
     pub fn accounted(&self) -> u64 {
-        self.recorded + self.idle + self.idle_undelivered + self.own + self.filtered + self.dropped_total()
+        let seen = [self.recorded, self.idle, self.idle_undelivered, self.own, self.filtered, self.dropped_total()];
+        seen.into_iter().fold(0, u64::saturating_add)
     }
 
-    /// Adds another period's counts; the books balance as they did before.
+    /// Adds another period's counts; the books balance as they did before. Counts that were read from a damaged file end at the largest
+    /// number.
     pub fn add(&mut self, other: &Ledger) {
         // Taken apart by name, so that a new field can't be forgotten here.
         let Ledger { due, recorded, idle, idle_undelivered, own, filtered, dropped, undelivered, surplus } = other;
-        self.due += due;
-        self.recorded += recorded;
-        self.idle += idle;
-        self.idle_undelivered += idle_undelivered;
-        self.own += own;
-        self.filtered += filtered;
-        for (sum, count) in self.dropped.iter_mut().zip(dropped) {
-            *sum += count;
+        let sums = [
+            (&mut self.due, due),
+            (&mut self.recorded, recorded),
+            (&mut self.idle, idle),
+            (&mut self.idle_undelivered, idle_undelivered),
+            (&mut self.own, own),
+            (&mut self.filtered, filtered),
+            (&mut self.undelivered, undelivered),
+            (&mut self.surplus, surplus),
+        ];
+        for (sum, count) in sums.into_iter().chain(self.dropped.iter_mut().zip(dropped)) {
+            *sum = sum.saturating_add(*count);
         }
-        self.undelivered += undelivered;
-        self.surplus += surplus;
     }
 
     /// Sets `undelivered` and `surplus` so that the books balance: due + surplus = accounted + undelivered.
@@ -105,5 +109,15 @@ mod tests {
         let mut over = Ledger { due: 10, recorded: 9, filtered: 2, ..Ledger::default() };
         over.balance();
         assert_eq!((over.undelivered, over.surplus), (0, 1));
+    }
+
+    #[test]
+    fn counts_that_can_t_be_end_at_the_largest_number() {
+        let most = Ledger { due: u64::MAX, recorded: u64::MAX, dropped: [u64::MAX; 4], ..Ledger::default() };
+        let mut sum = Ledger { due: 1, surplus: 2, ..Ledger::default() };
+        sum.add(&most);
+        sum.add(&most);
+        assert_eq!((sum.due, sum.surplus, sum.dropped), (u64::MAX, 2, [u64::MAX; 4]));
+        assert_eq!((sum.accounted(), sum.dropped_total()), (u64::MAX, u64::MAX));
     }
 }
