@@ -11,7 +11,7 @@
 //! All little-endian; times are ns since the Unix epoch. A batch without samples has its start for both.
 
 use super::bytes::Malformed;
-use super::codec::{self, MAX_SECTION_BYTES};
+use super::codec::{self, MAX_PACKED_BYTES, MAX_SECTION_BYTES};
 
 pub(super) const HEADER_BYTES: usize = 76;
 /// Where the header's own checksum is.
@@ -62,7 +62,7 @@ impl ChunkHeader {
         self.sections[section as usize]
     }
 
-    /// Reads a header; a section may say that it is larger than it is, but not than it may be.
+    /// Reads a header; no section is larger than it may be.
     pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<ChunkHeader, Malformed> {
         let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
         let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
@@ -72,10 +72,16 @@ impl ChunkHeader {
         if !is_checksum(&bytes[..CHECKSUM], u32_at(CHECKSUM)) {
             return Err(Malformed("a chunk's header with a wrong checksum"));
         }
-        let sections = std::array::from_fn(|section| {
+        let sections: [SectionPlace; SECTIONS] = std::array::from_fn(|section| {
             let at = 24 + section * 12;
             SectionPlace { packed: u32_at(at), length: u32_at(at + 4), crc: u32_at(at + 8) }
         });
+        let fits = |place: &SectionPlace| {
+            place.length as usize <= MAX_SECTION_BYTES && place.packed as usize <= MAX_PACKED_BYTES
+        };
+        if !sections.iter().all(fits) {
+            return Err(Malformed("a section that is larger than it may be"));
+        }
         Ok(ChunkHeader { number: u32_at(4), first_ns: u64_at(8), last_ns: u64_at(16), sections })
     }
 
@@ -131,23 +137,37 @@ pub(super) fn section(packed: &[u8], place: SectionPlace) -> Result<Vec<u8>, Mal
     codec::unpack(packed, place.length as usize)
 }
 
-/// Reads the chunk at the beginning of `bytes`, all of it checked: the header, and each section unpacked.
-pub(super) fn decode(bytes: &[u8]) -> Result<(ChunkHeader, [Vec<u8>; SECTIONS]), Malformed> {
-    let header = bytes.first_chunk().ok_or(Malformed("a chunk that is cut short"))?;
-    let header = ChunkHeader::parse(header)?;
-    let read = |which: Section| {
-        let place = header.place(which);
-        let start = header.start_of(which) as usize;
-        let packed = bytes.get(start..start + place.packed as usize).ok_or(Malformed("a chunk that is cut short"))?;
-        section(packed, place)
-    };
-    let sections = [read(Section::Samples)?, read(Section::Owners)?, read(Section::Shapes)?, read(Section::Exact)?];
-    Ok((header, sections))
+/// The header of the chunk at the beginning of `bytes`, all of which is there.
+pub(super) fn header(bytes: &[u8]) -> Result<ChunkHeader, Malformed> {
+    let cut_short = Malformed("a chunk that is cut short");
+    let header = ChunkHeader::parse(bytes.first_chunk().ok_or(cut_short)?)?;
+    if header.chunk_bytes() <= bytes.len() as u64 { Ok(header) } else { Err(cut_short) }
+}
+
+/// A section of the chunk at the beginning of `bytes`, checked and unpacked.
+pub(super) fn section_of(bytes: &[u8], header: &ChunkHeader, which: Section) -> Result<Vec<u8>, Malformed> {
+    let (start, place) = (header.start_of(which) as usize, header.place(which));
+    let packed = bytes.get(start..start + place.packed as usize).ok_or(Malformed("a chunk that is cut short"))?;
+    section(packed, place)
+}
+
+/// Whether a chunk's header stands anywhere in `bytes`.
+pub(super) fn has_header(bytes: &[u8]) -> bool {
+    bytes.windows(HEADER_BYTES).any(|window| {
+        window.starts_with(&MAGIC) && window.first_chunk().is_some_and(|window| ChunkHeader::parse(window).is_ok())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn decode(bytes: &[u8]) -> Result<(ChunkHeader, [Vec<u8>; SECTIONS]), Malformed> {
+        let header = header(bytes)?;
+        let [samples, owners, shapes, exact] = [Section::Samples, Section::Owners, Section::Shapes, Section::Exact]
+            .map(|of| section_of(bytes, &header, of));
+        Ok((header, [samples?, owners?, shapes?, exact?]))
+    }
 
     #[test]
     fn a_chunk_comes_back_and_any_other_byte_is_noticed() {
@@ -160,6 +180,33 @@ mod tests {
             assert!(decode(&bytes).is_err(), "byte {at}");
             bytes[at] ^= 0x10;
             assert!(decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_found_wherever_it_stands() {
+        let (_, bytes) = encode(0, (1, 2), [b"one", b"two", b"three", b"four"]).unwrap();
+        for before in [0, 1, 77] {
+            let mut all = vec![b'C'; before];
+            all.extend_from_slice(&bytes);
+            assert!(has_header(&all), "{before}");
+            assert!(!has_header(&all[..before + HEADER_BYTES - 1]));
+            all[before + 8] ^= 1;
+            assert!(!has_header(&all), "{before}");
+        }
+    }
+
+    #[test]
+    fn sections_that_are_larger_than_they_may_be_are_refused_by_the_header() {
+        let fits = SectionPlace { packed: MAX_PACKED_BYTES as u32, length: MAX_SECTION_BYTES as u32, crc: 1 };
+        let packed = SectionPlace { packed: fits.packed + 1, ..fits };
+        let length = SectionPlace { length: fits.length + 1, ..fits };
+        for (place, good) in [(fits, true), (packed, false), (length, false)] {
+            let mut sections = [fits; SECTIONS];
+            sections[2] = place;
+            let mut bytes = [0; HEADER_BYTES];
+            ChunkHeader { number: 0, first_ns: 1, last_ns: 1, sections }.write(&mut bytes);
+            assert_eq!(ChunkHeader::parse(&bytes).is_ok(), good, "{place:?}");
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::bytes::Malformed;
 
 /// Largest section before packing. A batch of 64 busy CPUs has about 1 MiB of samples and, at its first, 20 MiB of names.
-pub(super) const MAX_SECTION_BYTES: usize = 256 << 20;
+pub(super) const MAX_SECTION_BYTES: usize = 64 << 20;
+/// The same after packing: what can't be packed becomes larger by 1/255.
+pub(super) const MAX_PACKED_BYTES: usize = MAX_SECTION_BYTES + MAX_SECTION_BYTES / 128;
 
 /// The packed form: LZ4's block format.
 pub(super) fn pack(bytes: &[u8]) -> Vec<u8> {

@@ -6,6 +6,8 @@
 use super::bytes::{Bytes, Malformed, put, put_signed};
 use profiles::ledger::{Drop, Ledger};
 
+/// Samples of one batch, 32 bytes each once they are read. 256 CPUs have as many in ten seconds at 1,600 Hz.
+pub(super) const MAX_SAMPLES: usize = 4 << 20;
 /// Largest count in a ledger: so that ledgers can be summed. 1,000 CPUs at 1,000 Hz reach it after eight years.
 const MAX_COUNT: u64 = 1 << 48;
 
@@ -37,6 +39,13 @@ pub(super) struct StoredSample {
     pub(super) trace: u32,
 }
 
+/// The wall clock of the first and the last sample; the batch's start if there are none.
+pub(super) fn times(facts: &Facts, samples: &[StoredSample]) -> (u64, u64) {
+    let mut walls = samples.iter().map(|sample| facts.wall_ns(sample.time_ns));
+    let first = walls.next().unwrap_or(facts.wall_start_ns);
+    walls.fold((first, first), |(first, last), wall| (first.min(wall), last.max(wall)))
+}
+
 /// Runs of equal values: each value with how often it comes.
 fn put_runs(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {
     let mut runs: Vec<(u64, u64)> = Vec::new();
@@ -52,14 +61,21 @@ fn put_runs(out: &mut Vec<u8>, values: impl Iterator<Item = u64>) {
     }
 }
 
-fn runs(bytes: &mut Bytes<'_>, count: usize) -> Result<Vec<u64>, Malformed> {
-    let mut values = Vec::with_capacity(count);
-    while values.len() < count {
+/// Reads runs; `set` is given the samples of each with its value.
+fn runs(
+    bytes: &mut Bytes<'_>,
+    mut samples: &mut [StoredSample],
+    mut set: impl FnMut(&mut StoredSample, u64),
+) -> Result<(), Malformed> {
+    while !samples.is_empty() {
         let value = bytes.number()?;
-        let times = usize::try_from(bytes.number()?).ok().filter(|times| *times > 0 && *times <= count - values.len());
-        values.resize(values.len() + times.ok_or(Malformed("a run beyond the samples"))?, value);
+        let times = usize::try_from(bytes.number()?).ok().filter(|times| *times > 0 && *times <= samples.len());
+        let times = times.ok_or(Malformed("a run beyond the samples"))?;
+        let (run, rest) = std::mem::take(&mut samples).split_at_mut(times);
+        run.iter_mut().for_each(|sample| set(sample, value));
+        samples = rest;
     }
-    Ok(values)
+    Ok(())
 }
 
 fn ledger_fields(ledger: &mut Ledger) -> [&mut u64; 8] {
@@ -68,7 +84,10 @@ fn ledger_fields(ledger: &mut Ledger) -> [&mut u64; 8] {
 }
 
 /// The samples' section. The samples are left in the order of CPU and time.
-pub(super) fn encode(facts: &Facts, samples: &mut [StoredSample]) -> Vec<u8> {
+pub(super) fn encode(facts: &Facts, samples: &mut [StoredSample]) -> Result<Vec<u8>, Malformed> {
+    if samples.len() > MAX_SAMPLES {
+        return Err(Malformed("a batch with too many samples"));
+    }
     samples.sort_by_key(|sample| (sample.cpu, sample.time_ns));
     let mut out = Vec::with_capacity(samples.len() * 8 + 64);
     for fact in [facts.wall_start_ns, facts.monotonic_start_ns, facts.duration_ns, facts.period_ns] {
@@ -96,7 +115,7 @@ pub(super) fn encode(facts: &Facts, samples: &mut [StoredSample]) -> Vec<u8> {
     for (_, late) in steps {
         put_signed(&mut out, late);
     }
-    out
+    Ok(out)
 }
 
 /// Periods since the CPU's sample before, and what is left over.
@@ -137,8 +156,11 @@ pub(super) fn decode(section: &[u8]) -> Result<(Facts, Vec<StoredSample>), Malfo
     for field in &mut facts.ledger.dropped {
         *field = count()?;
     }
-    // Each sample takes a byte at least, for its thread.
+    // Each sample takes three bytes at least: its thread, its trace and how late it was.
     let count = bytes.count()?;
+    if count > MAX_SAMPLES.min(bytes.0.len() / 3) {
+        return Err(Malformed("a count of samples that can't be"));
+    }
     let mut samples = Vec::with_capacity(count);
     for _ in 0..count {
         let thread = bytes.small()?;
@@ -147,19 +169,21 @@ pub(super) fn decode(section: &[u8]) -> Result<(Facts, Vec<StoredSample>), Malfo
     for sample in &mut samples {
         sample.trace = bytes.small()?;
     }
-    let cpus = runs(bytes, count)?;
-    for (sample, cpu) in samples.iter_mut().zip(cpus) {
-        sample.cpu = u32::try_from(cpu).map_err(|_| Malformed("a CPU beyond 32 bits"))?;
+    let mut beyond = false;
+    runs(bytes, &mut samples, |sample, cpu| {
+        sample.cpu = cpu as u32;
+        beyond |= cpu > u64::from(u32::MAX);
+    })?;
+    if beyond {
+        return Err(Malformed("a CPU beyond 32 bits"));
     }
-    let weights = runs(bytes, count)?;
-    for (sample, weight) in samples.iter_mut().zip(weights) {
-        sample.weight_ns = weight;
-    }
-    let periods = runs(bytes, count)?;
+    runs(bytes, &mut samples, |sample, weight| sample.weight_ns = weight)?;
+    // A number of periods, before it is a time.
+    runs(bytes, &mut samples, |sample, periods| sample.time_ns = periods)?;
     let mut before = (u32::MAX, facts.monotonic_start_ns);
-    for (sample, periods) in samples.iter_mut().zip(periods) {
+    for sample in &mut samples {
         let since = if before.0 == sample.cpu { before.1 } else { facts.monotonic_start_ns };
-        let step = periods.wrapping_mul(facts.period_ns).wrapping_add(bytes.signed()? as u64);
+        let step = sample.time_ns.wrapping_mul(facts.period_ns).wrapping_add(bytes.signed()? as u64);
         sample.time_ns = since.wrapping_add(step);
         before = (sample.cpu, sample.time_ns);
     }
@@ -188,7 +212,7 @@ mod tests {
         ];
         for (name, period_ns, mut samples) in cases {
             let facts = Facts { period_ns, ..facts };
-            let section = encode(&facts, &mut samples);
+            let section = encode(&facts, &mut samples).unwrap();
             assert_eq!(decode(&section), Ok((facts, samples)), "{name}");
             for length in 0..section.len() {
                 assert!(decode(&section[..length]).is_err(), "{name} cut to {length}");
@@ -202,6 +226,28 @@ mod tests {
         let mut samples: Vec<StoredSample> = (1..=1000)
             .map(|number| StoredSample { thread: 1, trace: 1, ..sample(0, number * 10_101_010 + number % 50) })
             .collect();
-        assert!(encode(&facts, &mut samples).len() < 1000 * 4 + 100);
+        assert!(encode(&facts, &mut samples).unwrap().len() < 1000 * 4 + 100);
+    }
+
+    #[test]
+    fn times_are_those_of_the_first_and_last_sample_in_whatever_order() {
+        let facts = Facts { wall_start_ns: 1000, monotonic_start_ns: 500, ..Facts::default() };
+        assert_eq!(times(&facts, &[]), (1000, 1000));
+        assert_eq!(times(&facts, &[sample(0, 520), sample(1, 510), sample(1, 590)]), (1010, 1090));
+    }
+
+    #[test]
+    fn more_samples_than_there_are_bytes_for_are_refused_before_memory_is_taken() {
+        let mut section = encode(&Facts::default(), &mut []).unwrap();
+        // Without the count of samples.
+        section.pop();
+        for (count, bytes) in [(MAX_SAMPLES as u64 + 1, 3 * MAX_SAMPLES + 3), (1000, 2999), (1 << 60, 100)] {
+            let mut section = section.clone();
+            put(&mut section, count);
+            section.resize(section.len() + bytes, 0);
+            assert!(decode(&section).is_err(), "{count}");
+        }
+        let mut many = vec![sample(0, 0); MAX_SAMPLES + 1];
+        assert_eq!(encode(&Facts::default(), &mut many), Err(Malformed("a batch with too many samples")));
     }
 }

@@ -15,11 +15,17 @@ pub struct StoreCounters {
     pub samples_failed: u64,
     /// Batches that do not hold together or are too large.
     pub batches_refused: u64,
+    /// Samples in those.
+    pub samples_refused: u64,
     /// Times that the index could not be written: what is missing in it comes back when it is made again.
     pub index_failures: u64,
     /// Frames on the root side that were cut off stacks with more than 4,096.
     pub frames_cut: u64,
-    /// Bytes of unfinished chunks that were cut off when opening.
+    /// Texts of more than 64 KiB in a batch: their beginning was kept.
+    pub texts_cut: u64,
+    /// Times that the disk did not confirm what was written: a machine without power may lose more than the last minute.
+    pub syncs_failed: u64,
+    /// Bytes of unfinished chunks that were cut off when opening, or removed with a segment that had nothing else.
     pub bytes_cut: u64,
     /// Times that the index was damaged and made anew.
     pub indexes_remade: u64,
@@ -27,6 +33,6 @@ pub struct StoreCounters {
     pub set_aside: u64,
     /// Segments that were removed because of their age or the limit of bytes.
     pub segments_removed: u64,
-    /// Files that could not be removed or renamed.
+    /// Files that could not be removed or renamed, each once. It is tried again with each batch.
     pub removals_failed: u64,
 }

@@ -7,6 +7,7 @@
 
 use unwind::end::End;
 
+use super::budget;
 use super::bytes::{Malformed, put};
 use super::entries::{Entries, Interner};
 use super::entry::Shape;
@@ -28,6 +29,18 @@ pub(super) enum Table {
 }
 
 pub(super) const TABLES: usize = 9;
+
+const ALL_TABLES: [Table; TABLES] = [
+    Table::OwnerTexts,
+    Table::Identities,
+    Table::Processes,
+    Table::Threads,
+    Table::Texts,
+    Table::Mappings,
+    Table::Functions,
+    Table::Places,
+    Table::Locations,
+];
 
 /// One part of a dictionary, written and read by itself: who was running can be asked without reading what they ran, and what
 /// functions they ran without reading at which addresses.
@@ -157,6 +170,17 @@ impl Dictionary {
         let shares = (self.shape_shares.capacity() + self.trace_shares.capacity()) * 4;
         let stacks = self.place_tree.memory() + self.shapes.memory() + self.tree.memory() + self.traces.memory();
         tables + places + shares + stacks
+    }
+
+    /// Memory that it takes once it is read, or has become an answer: at most [`budget::MAX_DICTIONARY`] may be written.
+    pub(super) fn memory_when_read(&self) -> usize {
+        let entries = ALL_TABLES.into_iter().map(|table| {
+            let entries = self.entries(table);
+            budget::entries(table, entries.len(), entries.bytes())
+        });
+        let places = self.place_tree.nodes().len() * budget::PLACE_NODE + self.shapes.len() * budget::SHAPE;
+        let exact = self.tree.nodes().len() * budget::NODE + self.traces.len() * budget::TRACE;
+        entries.sum::<usize>() + places + exact
     }
 
     /// What was added to a part since the last [`mark_written`](Self::mark_written).

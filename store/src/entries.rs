@@ -8,6 +8,9 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::bytes::{Bytes, Malformed, put};
 
+/// Longest entry. Of a longer text the beginning is kept; anything else of that length is no entry.
+pub(super) const MAX_ENTRY_BYTES: usize = 64 << 10;
+
 /// Byte strings by number.
 #[derive(Default)]
 pub(super) struct Entries {
@@ -31,7 +34,15 @@ impl Entries {
         (0..self.len() as u32).filter_map(|number| self.get(number))
     }
 
+    /// Of all of them together.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn push(&mut self, entry: &[u8]) -> Result<u32, Malformed> {
+        if entry.len() > MAX_ENTRY_BYTES {
+            return Err(Malformed("an entry that is too long"));
+        }
         let end = u32::try_from(self.bytes.len() + entry.len()).map_err(|_| Malformed("a table beyond 4 GiB"))?;
         make_room(&mut self.bytes, entry.len());
         make_room(&mut self.ends, 1);
@@ -53,17 +64,28 @@ impl Entries {
         out.extend_from_slice(self.bytes.get(bytes_start..start).unwrap_or_default());
     }
 
-    /// Reads entries behind those that are there.
-    pub(super) fn decode_onto(&mut self, bytes: &mut Bytes<'_>) -> Result<(), Malformed> {
+    /// Reads entries behind those that are there. Before memory is taken for so many entries, or so many bytes, `afford` is asked.
+    pub(super) fn decode_onto(
+        &mut self,
+        bytes: &mut Bytes<'_>,
+        mut afford: impl FnMut(usize, usize) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
         let count = bytes.count()?;
+        afford(count, 0)?;
         let before = self.bytes.len();
         let mut end = before;
         self.ends.reserve(count);
         for _ in 0..count {
-            end = end.saturating_add(bytes.small()? as usize);
+            let length = bytes.small()? as usize;
+            if length > MAX_ENTRY_BYTES {
+                return Err(Malformed("an entry that is too long"));
+            }
+            end += length;
             self.ends.push(u32::try_from(end).map_err(|_| Malformed("a table beyond 4 GiB"))?);
         }
-        self.bytes.extend_from_slice(bytes.take(end - before)?);
+        let entries = bytes.take(end - before)?;
+        afford(0, entries.len())?;
+        self.bytes.extend_from_slice(entries);
         Ok(())
     }
 }
@@ -126,7 +148,7 @@ mod tests {
         let mut read = Entries::default();
         for part in [first, second] {
             let mut bytes = Bytes(&part);
-            read.decode_onto(&mut bytes).unwrap();
+            read.decode_onto(&mut bytes, |_, _| Ok(())).unwrap();
             bytes.end().unwrap();
         }
         assert_eq!(read.iter().collect::<Vec<_>>(), [&b"a"[..], b"", b"bc", b"new"]);
@@ -136,7 +158,38 @@ mod tests {
     #[test]
     fn lengths_beyond_the_bytes_are_refused() {
         for bytes in [&b"\x02\x01"[..], b"\x01\x05ab", b"\x7f", b""] {
-            assert!(Entries::default().decode_onto(&mut Bytes(bytes)).is_err(), "{bytes:?}");
+            assert!(Entries::default().decode_onto(&mut Bytes(bytes), |_, _| Ok(())).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn an_entry_may_be_long_and_not_longer() {
+        let mut interner = Interner::default();
+        let longest = vec![7; MAX_ENTRY_BYTES];
+        assert_eq!(interner.intern(&longest), Ok(0));
+        assert_eq!(interner.intern(&[7; MAX_ENTRY_BYTES + 1]), Err(Malformed("an entry that is too long")));
+        for (length, good) in [(MAX_ENTRY_BYTES, true), (MAX_ENTRY_BYTES + 1, false)] {
+            let mut section = vec![1];
+            put(&mut section, length as u64);
+            section.resize(section.len() + length, 7);
+            assert_eq!(Entries::default().decode_onto(&mut Bytes(&section), |_, _| Ok(())).is_ok(), good, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_can_t_be_afforded_is_not_read() {
+        let section = b"\x02\x01\x02abc";
+        let mut asked = Vec::new();
+        let mut entries = Entries::default();
+        let read = entries.decode_onto(&mut Bytes(section), |count, bytes| {
+            asked.push((count, bytes));
+            Ok(())
+        });
+        assert_eq!(read, Ok(()));
+        assert_eq!(asked, [(2, 0), (0, 3)]);
+        let poor = |count: usize, _| if count > 1 { Err(Malformed("too much")) } else { Ok(()) };
+        let mut entries = Entries::default();
+        assert_eq!(entries.decode_onto(&mut Bytes(section), poor), Err(Malformed("too much")));
+        assert_eq!(entries.len(), 0);
     }
 }

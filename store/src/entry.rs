@@ -253,8 +253,9 @@ pub(super) fn thread(entry: &[u8]) -> Result<Thread, Malformed> {
 /// Texts of an identity that come before its labels.
 const IDENTITY_TEXTS: usize = 12;
 
-fn identity_texts(identity: &Identity) -> [&Arc<str>; IDENTITY_TEXTS] {
-    [
+/// Those, and then each label's key and value: an identity's entry is the number of each among the owners' texts.
+pub(super) fn identity_texts(identity: &Identity) -> impl Iterator<Item = &Arc<str>> {
+    let texts: [&Arc<str>; IDENTITY_TEXTS] = [
         &identity.container_id,
         &identity.pod_uid,
         &identity.pod,
@@ -267,20 +268,26 @@ fn identity_texts(identity: &Identity) -> [&Arc<str>; IDENTITY_TEXTS] {
         &identity.service,
         &identity.environment,
         &identity.version,
-    ]
+    ];
+    texts.into_iter().chain(identity.labels.iter().flat_map(|(key, value)| [key, value]))
 }
 
-/// `number` gives a text's number in the owners' texts.
-pub(super) fn put_identity(
-    out: &mut Vec<u8>,
-    identity: &Identity,
-    mut number: impl FnMut(&str) -> Result<u32, Malformed>,
+/// The numbers of an identity's texts, one after the other.
+pub(super) fn identity_numbers(
+    entry: &[u8],
+    mut visit: impl FnMut(u32) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
-    let labels = identity.labels.iter().flat_map(|(key, value)| [key, value]);
-    for text in identity_texts(identity).into_iter().chain(labels) {
-        put(out, u64::from(number(text)?));
+    let mut bytes = Bytes(entry);
+    let mut count = 0_usize;
+    while bytes.end().is_err() {
+        visit(bytes.small()?)?;
+        count += 1;
     }
-    Ok(())
+    match count.checked_sub(IDENTITY_TEXTS) {
+        None => Err(Malformed("an identity without all its texts")),
+        Some(labels) if labels % 2 == 1 => Err(Malformed("a label without a value")),
+        Some(_) => Ok(()),
+    }
 }
 
 /// The number of one of an identity's texts, by its place in the entry.
@@ -303,13 +310,13 @@ pub(super) mod identity_place {
 }
 
 /// `text` gives the text of a number.
-pub(super) fn identity<'text>(
+pub(super) fn identity(
     entry: &[u8],
-    text: impl Fn(u32) -> Result<&'text str, Malformed>,
+    mut text: impl FnMut(u32) -> Result<Arc<str>, Malformed>,
 ) -> Result<Identity, Malformed> {
     let mut bytes = Bytes(entry);
     let mut next = || -> Result<Option<Arc<str>>, Malformed> {
-        if bytes.end().is_ok() { Ok(None) } else { Ok(Some(text(bytes.small()?)?.into())) }
+        if bytes.end().is_ok() { Ok(None) } else { Ok(Some(text(bytes.small()?)?)) }
     };
     let mut field = || next()?.ok_or(Malformed("an identity without all its texts"));
     let mut identity = Identity {
@@ -373,11 +380,15 @@ mod tests {
             ["id", "uid", "pod", "space", "box", "image", "node", "Job", "work", "service", "env", "v1", "k", "v"];
         let text = |number: u32| names.get(number as usize).copied().ok_or(Malformed("no text"));
         let entry: Vec<u8> = (0..names.len() as u8).collect();
-        let read = identity(&entry, text).unwrap();
+        let read = identity(&entry, |number| Ok(text(number)?.into())).unwrap();
         assert_eq!((&*read.container_id, &*read.version, read.labels.len()), ("id", "v1", 1));
+        assert!(identity_texts(&read).map(|text| &**text).eq(names));
         let mut again = Vec::new();
-        let number = |wanted: &str| Ok(names.iter().position(|name| *name == wanted).unwrap() as u32);
-        put_identity(&mut again, &read, number).unwrap();
+        let numbers = identity_numbers(&entry, |number| {
+            again.push(number as u8);
+            Ok(())
+        });
+        assert_eq!(numbers, Ok(()));
         assert_eq!(again, entry);
         use identity_place::{CONTAINER, NAMESPACE, NODE, POD, SERVICE, WORKLOAD};
         let places = [POD, NAMESPACE, CONTAINER, NODE, WORKLOAD, SERVICE];
@@ -395,7 +406,10 @@ mod tests {
         assert!(location(&[0, 5, 1, 1, 2, 2], two).is_ok());
         assert!(location(&[0, 5, 1, 1, 2], two).is_err());
         assert!(location(&[0, 5, 1, 1, 2, 2, 3], two).is_err());
-        assert!(identity(&[0; 11], |_| Ok("")).is_err());
-        assert!(identity(&[0; 13], |_| Ok("")).is_err());
+        for (texts, good) in [(11, false), (12, true), (13, false), (14, true)] {
+            let entry = vec![0; texts];
+            assert_eq!(identity(&entry, |_| Ok("".into())).is_ok(), good, "{texts}");
+            assert_eq!(identity_numbers(&entry, |_| Ok(())).is_ok(), good, "{texts}");
+        }
     }
 }

@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use unwind::end::End;
@@ -17,7 +18,7 @@ use super::columns::StoredSample;
 use super::dictionary::{Dictionary, Table};
 use super::entry::Shape;
 use super::numbered::Numbered;
-use super::stacks::{MAX_RESULT_FRAMES, MAX_RESULT_ROWS};
+use super::stacks::{MAX_RESULT_FRAMES, MAX_RESULT_ROWS, MAX_SEGMENT_SUMS, is_full};
 use super::tables::Tables;
 use super::transfer::{KnownFunctions, Transfer};
 use super::tree::Node;
@@ -42,6 +43,9 @@ pub(super) struct SegmentSums {
     first: Vec<Sum>,
     /// Those of further owners, by (shape, owner). Few: programs that share a stack share libraries.
     others: Map<(u32, u32), Sum>,
+    /// The answer has no room for further owners.
+    is_full: bool,
+    left_out_ns: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -62,11 +66,14 @@ impl Sum {
 }
 
 impl SegmentSums {
-    pub(super) fn new(tables: &Tables) -> SegmentSums {
+    /// `answer` is the answer's dictionary.
+    pub(super) fn new(tables: &Tables, answer: &Dictionary) -> SegmentSums {
         SegmentSums {
             owners: vec![NOT_YET; tables.len(Table::Threads)],
             first: vec![Sum::NONE; tables.shapes().len()],
             others: Map::default(),
+            is_full: is_full(answer),
+            left_out_ns: 0,
         }
     }
 
@@ -79,6 +86,10 @@ impl SegmentSums {
     ) -> Result<(), Malformed> {
         let owner = self.owners.get_mut(sample.thread as usize).ok_or(Malformed("a thread that is not there"))?;
         if *owner == NOT_YET {
+            if self.is_full {
+                self.left_out_ns = self.left_out_ns.saturating_add(sample.weight_ns);
+                return Ok(());
+            }
             *owner = transfer.kind_of_process(into, tables.thread(sample.thread)?.process)?;
         }
         let sum = Sum { owner: *owner, count: 1, weight_ns: sample.weight_ns };
@@ -86,6 +97,8 @@ impl SegmentSums {
         let first = self.first.get_mut(shape as usize).ok_or(Malformed("a stack that is not there"))?;
         if first.owner == NOT_YET || first.owner == sum.owner {
             first.add(sum);
+        } else if self.others.len() >= MAX_SEGMENT_SUMS && !self.others.contains_key(&(shape, sum.owner)) {
+            self.left_out_ns = self.left_out_ns.saturating_add(sum.weight_ns);
         } else {
             self.others.entry((shape, sum.owner)).or_insert(Sum::NONE).add(sum);
         }
@@ -184,15 +197,22 @@ impl Frames<'_> {
 }
 
 impl FunctionAnswer {
-    /// Adds a segment's sums: all of them or, if the segment is damaged, none.
+    /// Adds a segment's sums: all of them or, if the segment is damaged, none. Once nobody waits for the answer any more, it ends
+    /// somewhere.
     pub(super) fn add(
         &mut self,
         tables: &Tables,
         transfer: &mut Transfer<'_, Tables>,
         sums: SegmentSums,
+        given_up: &AtomicBool,
     ) -> Result<(), Malformed> {
-        let mut frames = self.frames(tables, transfer, &sums)?;
+        let mut frames = self.frames(tables, transfer, &sums, given_up)?;
+        self.left_out_ns = self.left_out_ns.saturating_add(sums.left_out_ns);
         for (shape, sum) in sums.into_sums() {
+            // A damaged file can have many equal stacks, which are all compared: 4,096 frames each.
+            if given_up.load(Ordering::Relaxed) {
+                break;
+            }
             let Some(shape) = tables.shapes().get(shape) else { continue };
             match self.stack(tables, &mut frames, shape) {
                 Some(stack) => self.add_row(stack, shape, sum),
@@ -208,6 +228,7 @@ impl FunctionAnswer {
         tables: &'segment Tables,
         transfer: &mut Transfer<'_, Tables>,
         sums: &SegmentSums,
+        given_up: &AtomicBool,
     ) -> Result<Frames<'segment>, Malformed> {
         let nodes = tables.place_tree().nodes();
         let mut uses = vec![Use::Not; nodes.len()];
@@ -232,6 +253,9 @@ impl FunctionAnswer {
             }
             let place = frames.places.get_mut(node.at as usize).ok_or(Malformed("a place that is not there"))?;
             if *place == NOT_YET {
+                if given_up.load(Ordering::Relaxed) {
+                    break;
+                }
                 *place = transfer.place((&mut self.dictionary, &mut self.functions), node.at)?;
             }
             if frames.uses[index] == Use::Inner {
@@ -348,4 +372,77 @@ pub(super) struct FunctionSums {
     pub(super) stacks: Vec<Stack>,
     pub(super) rows: Vec<FunctionRow>,
     pub(super) left_out_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dictionary::Part;
+
+    /// A segment with one thread and two stacks, which differ in their leaf's line.
+    fn tables() -> Tables {
+        let mut dictionary = Dictionary::default();
+        let entries: [(Table, &[u8]); 7] = [
+            (Table::OwnerTexts, b""),
+            (Table::Processes, &[1, 1, 0, 0, 0, 0, 0]),
+            (Table::Threads, &[0, 1, 0]),
+            (Table::Texts, b"main"),
+            (Table::Functions, &[0, 0, 0, 1]),
+            (Table::Places, &[0, 0, 0]),
+            (Table::Mappings, &[0, 0]),
+        ];
+        for (table, entry) in entries {
+            assert_eq!(dictionary.intern(table, entry), Ok(0));
+        }
+        let location = dictionary.location(0, &[0, 5, 1, 1]).unwrap();
+        for (line, trace) in [(3, 0), (4, 1)] {
+            assert_eq!(dictionary.trace(&[location], line, End::Complete, 0), Ok(trace));
+        }
+        let mut tables = Tables::default();
+        tables.add(Part::Owners, &dictionary.unwritten(Part::Owners)).unwrap();
+        tables.add(Part::Shapes, &dictionary.unwritten(Part::Shapes)).unwrap();
+        tables
+    }
+
+    /// Adds such a segment with a sample in each stack, of 10 ns each; rows and what is left out.
+    fn add(answer: &mut FunctionAnswer, given_up: bool) -> (Vec<u64>, u64) {
+        let tables = tables();
+        let mut transfer = Transfer::new(&tables);
+        let mut sums = SegmentSums::new(&tables, &answer.dictionary);
+        for trace in [0, 1] {
+            let sample = StoredSample { time_ns: 0, weight_ns: 10, cpu: 0, thread: 0, trace };
+            sums.add(&mut transfer, (&tables, &mut answer.dictionary), &sample).unwrap();
+        }
+        answer.add(&tables, &mut transfer, sums, &AtomicBool::new(given_up)).unwrap();
+        (answer.rows.iter().map(|row| row.weight_ns).collect(), answer.left_out_ns)
+    }
+
+    #[test]
+    fn what_an_answer_has_no_room_for_is_left_out_and_counted() {
+        let mut answer = FunctionAnswer { place_bytes: MAX_RESULT_PLACES, ..FunctionAnswer::default() };
+        assert_eq!(add(&mut answer, false), (vec![], 20));
+        let mut answer = FunctionAnswer::default();
+        assert_eq!(add(&mut answer, false), (vec![10, 10], 0));
+        // What it has it goes on to count.
+        answer.frames = MAX_RESULT_FRAMES;
+        assert_eq!(add(&mut answer, false), (vec![20, 20], 0));
+    }
+
+    #[test]
+    fn an_answer_without_room_for_owners_leaves_their_samples_out() {
+        let tables = tables();
+        let mut answer = FunctionAnswer::default();
+        let mut transfer = Transfer::new(&tables);
+        let mut sums = SegmentSums::new(&tables, &answer.dictionary);
+        sums.is_full = true;
+        let sample = StoredSample { time_ns: 0, weight_ns: 10, cpu: 0, thread: 0, trace: 0 };
+        sums.add(&mut transfer, (&tables, &mut answer.dictionary), &sample).unwrap();
+        answer.add(&tables, &mut transfer, sums, &AtomicBool::new(false)).unwrap();
+        assert_eq!((answer.rows.len(), answer.left_out_ns), (0, 10));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_ends_before_it_compares_stacks() {
+        assert_eq!(add(&mut FunctionAnswer::default(), true), (vec![], 0));
+    }
 }

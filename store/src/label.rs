@@ -64,16 +64,20 @@ impl Label {
 
     /// A thread's value of this label; empty if it has none.
     pub(super) fn of_thread(self, tables: &Tables, thread: u32) -> Result<&str, Malformed> {
+        value(tables, self.text_of_thread(tables, thread)?)
+    }
+
+    /// The same as the text's number, for [`value`].
+    pub(super) fn text_of_thread(self, tables: &Tables, thread: u32) -> Result<Option<u32>, Malformed> {
         let thread = tables.thread(thread)?;
-        let text = |number| tables.text(Table::OwnerTexts, number);
         if self == Label::Thread {
-            return text(thread.name);
+            return Ok(Some(thread.name));
         }
         let process = entry::process(tables.get(Table::Processes, thread.process)?)?;
         let place = match self {
-            Label::Process => return text(process.comm.0),
-            Label::Executable => return text(process.executable.0),
-            Label::Thread => return text(thread.name),
+            Label::Process => return Ok(Some(process.comm.0)),
+            Label::Executable => return Ok(Some(process.executable.0)),
+            Label::Thread => return Ok(Some(thread.name)),
             Label::Namespace => identity_place::NAMESPACE,
             Label::Workload => identity_place::WORKLOAD,
             Label::Pod => identity_place::POD,
@@ -81,9 +85,14 @@ impl Label {
             Label::Service => identity_place::SERVICE,
             Label::Node => identity_place::NODE,
         };
-        let Some(identity) = process.identity else { return Ok("") };
-        text(entry::identity_text(tables.get(Table::Identities, identity.0)?, place)?)
+        let Some(identity) = process.identity else { return Ok(None) };
+        entry::identity_text(tables.get(Table::Identities, identity.0)?, place).map(Some)
     }
+}
+
+/// A label's value: a text of the owners, or none, which is empty.
+pub(super) fn value(tables: &Tables, text: Option<u32>) -> Result<&str, Malformed> {
+    text.map_or(Ok(""), |number| tables.text(Table::OwnerTexts, number))
 }
 
 /// What a label's value must be like.

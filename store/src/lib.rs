@@ -4,8 +4,10 @@
 //! chunk, each one batch, with a dictionary that grows along. The index says where the chunks are and can be made again from
 //! them. It knows nothing of HTTP, and keeps nothing in memory but the dictionary of the segment in hand.
 
+mod budget;
 mod bytes;
 mod chunk;
+mod clock;
 mod codec;
 mod columns;
 mod counters;
@@ -23,10 +25,12 @@ mod recover;
 mod result;
 mod segment;
 mod series;
+mod source;
 mod stacks;
 mod tables;
 mod transfer;
 mod tree;
+mod upkeep;
 mod whole;
 mod writer;
 

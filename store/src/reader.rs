@@ -165,23 +165,41 @@ impl<'query> SegmentView<'query> {
 
     /// All samples of a chunk, by CPU and time.
     pub(super) fn samples(&self, chunk: usize) -> Result<(Facts, Vec<StoredSample>), StoreError> {
-        still_wanted(self.given_up)?;
+        self.still_wanted()?;
         let Some((header, row)) = self.chunks.get(chunk) else { return Ok(Default::default()) };
         let bytes = self.file.section(row.offset, header, Section::Samples)?;
         columns::decode(&bytes).map_err(|problem| self.damaged(chunk, problem))
     }
 
-    pub(super) fn allows(&self, thread: u32) -> Result<bool, Malformed> {
+    /// Whether the filters allow a thread of a chunk.
+    #[inline]
+    pub(super) fn allows(&self, chunk: usize, thread: u32) -> Result<bool, StoreError> {
         if self.query.filters.is_empty() {
             return Ok(true);
         }
-        let known = self.allowed.get(thread as usize).ok_or(Malformed("a thread that is not there"))?;
+        let known = self.allowed.get(thread as usize);
+        let known = known.ok_or_else(|| self.damaged(chunk, Malformed("a thread that is not there")))?;
         if let Some(allowed) = known.get() {
             return Ok(allowed);
         }
-        let allowed = self.query.allows(&self.tables, thread)?;
+        self.still_wanted()?;
+        let allowed = self.query.allows(&self.tables, thread).map_err(|problem| self.damaged(chunk, problem))?;
         known.set(Some(allowed));
         Ok(allowed)
+    }
+
+    /// Time of the first and the last sample of the wanted chunks.
+    pub(super) fn times(&self) -> Option<(u64, u64)> {
+        let times = self.chunks.iter().map(|(header, _)| (header.first_ns, header.last_ns));
+        times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    pub(super) fn given_up(&self) -> &AtomicBool {
+        self.given_up
+    }
+
+    pub(super) fn still_wanted(&self) -> Result<(), StoreError> {
+        still_wanted(self.given_up)
     }
 
     /// Whether a chunk has samples of a thread that the filters allow.
@@ -190,7 +208,7 @@ impl<'query> SegmentView<'query> {
             return Ok(true);
         }
         for (thread, _) in self.sums(chunk)? {
-            if self.allows(thread).map_err(|problem| self.damaged(chunk, problem))? {
+            if self.allows(chunk, thread)? {
                 return Ok(true);
             }
         }
@@ -198,7 +216,7 @@ impl<'query> SegmentView<'query> {
     }
 
     fn sums(&self, chunk: usize) -> Result<Vec<(u32, u64)>, StoreError> {
-        still_wanted(self.given_up)?;
+        self.still_wanted()?;
         let sums = self.chunks.get(chunk).map_or(Ok(Vec::new()), |(_, row)| row.sums());
         sums.map_err(|problem| self.damaged(chunk, problem))
     }
@@ -217,19 +235,23 @@ impl<'query> SegmentView<'query> {
             };
             let whole =
                 self.query.contains(first_ns) && self.query.contains(last_ns) && place(first_ns) == place(last_ns);
-            let found: Vec<(u32, u64, u64)> = if whole {
-                self.sums(chunk)?.into_iter().map(|(thread, weight)| (thread, first_ns, weight)).collect()
-            } else {
-                let (facts, samples) = self.samples(chunk)?;
-                let times =
-                    samples.iter().map(|sample| (sample.thread, facts.wall_ns(sample.time_ns), sample.weight_ns));
-                times.filter(|(_, time_ns, _)| self.query.contains(*time_ns)).collect()
+            let mut visit = |thread: u32, time_ns: u64, weight: u64| -> Result<(), StoreError> {
+                if self.allows(chunk, thread)? {
+                    let visited = visit(&self.tables, thread, time_ns, weight);
+                    visited.map_err(|problem| self.damaged(chunk, problem))?;
+                }
+                Ok(())
             };
-            for (thread, time_ns, weight) in found {
-                let visited = self
-                    .allows(thread)
-                    .and_then(|allowed| if allowed { visit(&self.tables, thread, time_ns, weight) } else { Ok(()) });
-                visited.map_err(|problem| self.damaged(chunk, problem))?;
+            if whole {
+                self.sums(chunk)?.into_iter().try_for_each(|(thread, weight)| visit(thread, first_ns, weight))?;
+                continue;
+            }
+            let (facts, samples) = self.samples(chunk)?;
+            for sample in &samples {
+                let time_ns = facts.wall_ns(sample.time_ns);
+                if self.query.contains(time_ns) {
+                    visit(sample.thread, time_ns, sample.weight_ns)?;
+                }
             }
         }
         Ok(())

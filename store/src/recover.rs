@@ -1,9 +1,10 @@
 //! Opening: what a killed writer, a damaged disk or another version left behind becomes segments that can be read, and an index that
 //! says what is in them.
 //!
-//! The newest segment is read whole, since a crash can have left anything at its end, which is cut off. Of an older one only the
-//! length is looked at; should its content be damaged, the first question that meets it says so. A file that is not what it
-//! should be is set aside: it gets another name, is reported, and is removed when its time comes.
+//! The newest segment is read whole, since a crash can have left anything at its end, which is cut off. Its end is what the index does
+//! not know yet: what it knows was on the disk before, and is damaged if it is not good. Of an older one only the length is looked at;
+//! should its content be damaged, the first question that meets it says so. A file that is not what it should be is set aside: it gets
+//! another name, is reported, and is removed when its time comes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::bytes::Malformed;
-use super::chunk;
+use super::chunk::{ChunkHeader, Section};
 use super::columns;
 use super::error::StoreError;
 use super::index::{ChunkRow, Index};
-use super::segment::{Beginning, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentFile, file_name, number_of};
+use super::segment::{Beginning, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentFile, UNREADABLE, file_name, number_of};
 
 /// Ending of the name of a file that was set aside.
 const SET_ASIDE: &str = ".set-aside";
@@ -46,7 +47,16 @@ pub(super) struct Recovered {
     pub(super) set_aside: Vec<SetAside>,
     /// Bytes that were cut off the newest segment.
     pub(super) cut_bytes: u64,
+    pub(super) syncs_failed: u64,
     pub(super) next_number: u32,
+}
+
+impl Recovered {
+    /// Notes that a number is taken; `None` if there is none after it.
+    fn take(&mut self, number: u32) -> Option<()> {
+        self.next_number = self.next_number.max(number.checked_add(1)?);
+        Some(())
+    }
 }
 
 /// Brings files and index together.
@@ -59,25 +69,31 @@ pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreEr
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if let Some(number) = number_of(name) {
-            numbers.push(number);
+            if recovered.take(number).is_some() {
+                numbers.push(number);
+            } else {
+                let why = "its number leaves none for later ones".to_owned();
+                recovered.set_aside.push(set_aside(&entry.path(), why)?);
+            }
         } else if let Some(number) = name.strip_suffix(SET_ASIDE).and_then(number_of) {
-            recovered.next_number = recovered.next_number.max(number.saturating_add(1));
+            recovered.take(number);
             recovered.set_aside.push(describe(entry.path(), String::new()));
         }
     }
     numbers.sort_unstable();
     let newest = numbers.last().copied();
     for number in numbers {
-        recovered.next_number = recovered.next_number.max(number.saturating_add(1));
         let path = folder.join(file_name(number));
         match check(&path, index, number, Some(number) == newest)? {
-            Verdict::Good { facts, cut } => {
+            Verdict::Good { facts, cut, synced } => {
                 recovered.segments.insert(number, facts);
                 recovered.cut_bytes += cut;
+                recovered.syncs_failed += u64::from(!synced);
             }
-            Verdict::Empty => {
+            Verdict::Empty { cut } => {
                 index.replace(number, &[])?;
                 fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+                recovered.cut_bytes += cut;
             }
             Verdict::Bad(why) => {
                 index.replace(number, &[])?;
@@ -118,17 +134,26 @@ enum Verdict {
     Good {
         facts: SegmentFacts,
         cut: u64,
+        /// Whether all of it is known to be on the disk.
+        synced: bool,
     },
-    /// There is nothing in it: its writer was killed while it was made.
-    Empty,
+    /// There is nothing whole in it: its writer was killed while it was made.
+    Empty {
+        cut: u64,
+    },
     Bad(String),
 }
 
 fn check(path: &Path, index: &Index, number: u32, newest: bool) -> Result<Verdict, StoreError> {
-    let Some(file) = SegmentFile::open(path.to_owned())? else { return Ok(Verdict::Empty) };
+    let file = match SegmentFile::open(path.to_owned()) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(Verdict::Empty { cut: 0 }),
+        Err(StoreError::Damaged { problem, .. }) => return Ok(Verdict::Bad(problem.to_string())),
+        Err(error) => return Err(error),
+    };
     match file.beginning()? {
         Beginning::Ours => {}
-        Beginning::Unfinished => return Ok(Verdict::Empty),
+        Beginning::Unfinished => return Ok(Verdict::Empty { cut: 0 }),
         Beginning::OtherVersion(version) => {
             return Ok(Verdict::Bad(format!(
                 "it is of version {version}, and this everflame reads version {FORMAT_VERSION}"
@@ -139,26 +164,43 @@ fn check(path: &Path, index: &Index, number: u32, newest: bool) -> Result<Verdic
     let known = index.snapshot()?.chunks(number)?;
     let known_end = known.last().map_or(Ok(SEGMENT_HEADER_BYTES), ChunkRow::end);
     if !newest && !known.is_empty() && known_end == Ok(file.bytes()) {
-        return Ok(Verdict::Good { facts: facts(&known, file.bytes()), cut: 0 });
+        return Ok(Verdict::Good { facts: facts(&known, file.bytes()), cut: 0, synced: true });
     }
     let scan = scan(&file)?;
     if let Some(problem) = scan.problem
-        && (!newest || scan.more_behind)
+        && !(newest && is_torn_end(&file, &known, scan.end, problem)?)
     {
         return Ok(Verdict::Bad(format!("damaged at byte {}: {problem}", scan.end)));
     }
     if scan.rows != known {
         index.replace(number, &scan.rows)?;
     }
+    let cut = file.bytes().saturating_sub(scan.end);
     if scan.rows.is_empty() {
-        return Ok(Verdict::Empty);
+        return Ok(Verdict::Empty { cut });
     }
-    let cut = file.bytes() - scan.end;
     if cut > 0 {
         let truncated = fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(scan.end));
         truncated.map_err(StoreError::io("cut", path))?;
     }
-    Ok(Verdict::Good { facts: facts(&scan.rows, scan.end), cut })
+    // A killed writer may not have waited for its last minute. The index says from now on that it is there.
+    let synced = file.sync().is_ok();
+    Ok(Verdict::Good { facts: facts(&scan.rows, scan.end), cut, synced })
+}
+
+/// Whether a problem at `end` can be what a crash leaves: what was written last, of which a machine without power has some pages and
+/// some not.
+fn is_torn_end(file: &SegmentFile, known: &[ChunkRow], end: u64, problem: Malformed) -> Result<bool, StoreError> {
+    let is_there = |row: &ChunkRow| row.offset >= end && row.end().is_ok_and(|end| end <= file.bytes());
+    if problem == UNREADABLE || known.iter().any(is_there) {
+        return Ok(false);
+    }
+    // An index that was made anew does not know what was whole. Then something behind says that this is not the end.
+    let more_behind = if known.is_empty() { file.has_header_from(end + 1) } else { Ok(false) };
+    match more_behind {
+        Err(StoreError::Damaged { .. }) => Ok(false),
+        found => found.map(|found| !found),
+    }
 }
 
 fn facts(rows: &[ChunkRow], bytes: u64) -> SegmentFacts {
@@ -172,13 +214,11 @@ struct Scan {
     end: u64,
     /// What is wrong there.
     problem: Option<Malformed>,
-    /// Whether a chunk's header stands behind a bad chunk: then it is not the end that a crash leaves.
-    more_behind: bool,
 }
 
 /// Reads a whole segment and checks each chunk.
 fn scan(file: &SegmentFile) -> Result<Scan, StoreError> {
-    let mut scan = Scan { rows: Vec::new(), end: SEGMENT_HEADER_BYTES, problem: None, more_behind: false };
+    let mut scan = Scan { rows: Vec::new(), end: SEGMENT_HEADER_BYTES, problem: None };
     while scan.end < file.bytes() {
         match chunk_at(file, scan.end, scan.rows.len() as u32) {
             Ok(row) => {
@@ -187,8 +227,6 @@ fn scan(file: &SegmentFile) -> Result<Scan, StoreError> {
             }
             Err(StoreError::Damaged { problem, .. }) => {
                 scan.problem = Some(problem);
-                let behind = file.header(scan.end).map(|header| scan.end.saturating_add(header.chunk_bytes()));
-                scan.more_behind = behind.is_ok_and(|behind| file.header(behind).is_ok());
                 break;
             }
             Err(error) => return Err(error),
@@ -198,13 +236,20 @@ fn scan(file: &SegmentFile) -> Result<Scan, StoreError> {
 }
 
 fn chunk_at(file: &SegmentFile, offset: u64, number: u32) -> Result<ChunkRow, StoreError> {
-    let bytes = file.chunk(offset)?;
     let damaged = |problem| file.damaged(offset, problem);
-    let (header, [samples, ..]) = chunk::decode(&bytes).map_err(damaged)?;
+    let bytes = file.header_bytes(offset)?;
+    let header = ChunkHeader::parse(&bytes).map_err(damaged)?;
     if header.number != number {
         return Err(damaged(Malformed("a chunk out of order")));
     }
+    for section in [Section::Owners, Section::Shapes, Section::Exact] {
+        file.section(offset, &header, section)?;
+    }
+    let samples = file.section(offset, &header, Section::Samples)?;
     let (facts, samples) = columns::decode(&samples).map_err(damaged)?;
-    let header = bytes.first_chunk().ok_or_else(|| damaged(Malformed("a chunk that is cut short")))?;
-    Ok(ChunkRow::new(offset, *header, &facts, &samples))
+    // By these it is removed one day.
+    if columns::times(&facts, &samples) != (header.first_ns, header.last_ns) {
+        return Err(damaged(Malformed("a chunk of another time than its samples")));
+    }
+    Ok(ChunkRow::new(offset, bytes, &facts, &samples))
 }

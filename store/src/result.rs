@@ -1,6 +1,7 @@
 //! What an answer refers to, gathered from many segments, each thing once, and made a [`Batch`] of.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::bytes::Malformed;
 use super::columns::{Facts, StoredSample};
@@ -177,11 +178,17 @@ fn batch(
         dictionary.entries(table).iter().map(|entry| Ok(strings.intern(text(entry)?))).collect()
     };
     let texts = Texts { owners: numbers(Table::OwnerTexts)?, code: numbers(Table::Texts)? };
-    let owner_text = |number: u32| {
-        let entry = dictionary.entries(Table::OwnerTexts).get(number);
-        text(entry.ok_or(Malformed("a text that is not there"))?)
+    // Each text once, however many identities have it.
+    let mut shared: Vec<Option<Arc<str>>> = vec![None; dictionary.entries(Table::OwnerTexts).len()];
+    let mut owner_text = |number: u32| -> Result<Arc<str>, Malformed> {
+        let slot = shared.get_mut(number as usize).ok_or(Malformed("a text that is not there"))?;
+        if let Some(known) = slot {
+            return Ok(Arc::clone(known));
+        }
+        let entry = dictionary.entries(Table::OwnerTexts).get(number).unwrap_or_default();
+        Ok(Arc::clone(slot.insert(text(entry)?.into())))
     };
-    let identities = dictionary.entries(Table::Identities).iter().map(|entry| entry::identity(entry, owner_text));
+    let identities = dictionary.entries(Table::Identities).iter().map(|entry| entry::identity(entry, &mut owner_text));
     let processes = dictionary.entries(Table::Processes).iter().map(|entry| {
         let process = entry::process(entry)?;
         Ok(Process {
@@ -250,5 +257,26 @@ impl Stacks<'_> {
         self.stacks.push(Stack { locations });
         self.numbers.insert(leaf, index);
         Ok(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_there_once_however_often_identities_name_it() {
+        let mut dictionary = Dictionary::default();
+        dictionary.intern(Table::OwnerTexts, &[b'a'; 60_000]).unwrap();
+        for texts in [12, 60_000] {
+            dictionary.intern(Table::Identities, &vec![0; texts]).unwrap();
+        }
+        let content = |_: &Texts| Ok(Content { locations: Vec::new(), stacks: Vec::new(), samples: Vec::new() });
+        let batch = batch(&Facts::default(), &dictionary, content).unwrap();
+        let [first, second] = &batch.identities[..] else { panic!("{}", batch.identities.len()) };
+        assert_eq!((first.pod.len(), second.labels.len()), (60_000, 29_994));
+        assert!(
+            second.labels.iter().all(|(key, value)| Arc::ptr_eq(key, &first.pod) && Arc::ptr_eq(value, &first.pod))
+        );
     }
 }

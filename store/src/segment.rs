@@ -16,6 +16,15 @@ const MAGIC: [u8; 8] = *b"EVFLHIST";
 /// Magic, version and the CRC-32 of both.
 pub(super) const SEGMENT_HEADER_BYTES: u64 = 16;
 const SUFFIX: &str = ".segment";
+/// How much is looked at at once for a header.
+const SEARCH_BYTES: usize = 1 << 20;
+
+/// A bad sector, or a file system that knows that its data is bad: as good as a wrong checksum.
+pub(super) const UNREADABLE: Malformed = Malformed("the disk can't read it");
+
+fn is_unreadable(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN))
+}
 
 /// `00000042.segment`.
 pub(super) fn file_name(number: u32) -> String {
@@ -83,6 +92,12 @@ impl SegmentWriter {
         }
     }
 
+    /// What takes all that is written, in the place of a file.
+    #[cfg(test)]
+    pub(super) fn over(file: File) -> SegmentWriter {
+        SegmentWriter { file, path: PathBuf::new(), bytes: 0 }
+    }
+
     /// Writes at the end; what could be written of a chunk that does not fit the disk is cut off again.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let written = self.file.write_all_at(bytes, self.bytes);
@@ -115,6 +130,7 @@ impl SegmentFile {
         match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
             Ok((bytes, file)) => Ok(Some(SegmentFile { file, path, bytes })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_unreadable(&error) => Err(StoreError::Damaged { path, offset: 0, problem: UNREADABLE }),
             Err(error) => Err(StoreError::io("read", &path)(error)),
         }
     }
@@ -132,17 +148,29 @@ impl SegmentFile {
         match self.file.read_exact_at(&mut bytes, 0) {
             Ok(()) => Ok(beginning(&bytes)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Beginning::Unfinished),
+            Err(error) if is_unreadable(&error) => Ok(Beginning::NotASegment),
             Err(error) => Err(StoreError::io("read", &self.path)(error)),
         }
     }
 
-    /// The bytes of the whole chunk at `offset`.
-    pub(super) fn chunk(&self, offset: u64) -> Result<Vec<u8>, StoreError> {
-        let header = self.header(offset)?;
-        self.within(offset, &header)?;
-        let mut bytes = vec![0; header.chunk_bytes() as usize];
-        self.read(offset, &mut bytes, offset)?;
-        Ok(bytes)
+    /// Waits until the disk has what another process wrote.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(StoreError::io("sync", &self.path))
+    }
+
+    /// Whether a chunk's header stands anywhere from `at` on.
+    pub(super) fn has_header_from(&self, mut at: u64) -> Result<bool, StoreError> {
+        let mut bytes = vec![0; SEARCH_BYTES];
+        while at < self.bytes {
+            let length = (self.bytes - at).min(SEARCH_BYTES as u64) as usize;
+            self.read(at, &mut bytes[..length], at)?;
+            if chunk::has_header(&bytes[..length]) {
+                return Ok(true);
+            }
+            // A header may stand across two of them.
+            at += (SEARCH_BYTES - HEADER_BYTES + 1) as u64;
+        }
+        Ok(false)
     }
 
     /// Checks a chunk's length before memory is taken for it.
@@ -160,16 +188,17 @@ impl SegmentFile {
         chunk::section(&packed, place).map_err(|problem| self.damaged(offset, problem))
     }
 
-    /// The header of the chunk at `offset`.
-    pub(super) fn header(&self, offset: u64) -> Result<ChunkHeader, StoreError> {
+    /// Where the header of the chunk at `offset` should be.
+    pub(super) fn header_bytes(&self, offset: u64) -> Result<[u8; HEADER_BYTES], StoreError> {
         let mut bytes = [0; HEADER_BYTES];
         self.read(offset, &mut bytes, offset)?;
-        ChunkHeader::parse(&bytes).map_err(|problem| self.damaged(offset, problem))
+        Ok(bytes)
     }
 
     fn read(&self, at: u64, bytes: &mut [u8], chunk: u64) -> Result<(), StoreError> {
         self.file.read_exact_at(bytes, at).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged(chunk, Malformed("a chunk that is cut short")),
+            _ if is_unreadable(&error) => self.damaged(chunk, UNREADABLE),
             _ => StoreError::io("read", &self.path)(error),
         })
     }
@@ -197,5 +226,39 @@ mod tests {
         bytes[9] = 1;
         assert_eq!(beginning(&bytes), Beginning::NotASegment);
         assert_eq!(beginning(&[0; 64]), Beginning::NotASegment);
+    }
+
+    /// A file of which reading fails as on a bad sector: this process's memory, where there is none.
+    fn unreadable() -> SegmentFile {
+        SegmentFile { file: File::open("/proc/self/mem").unwrap(), path: "/proc/self/mem".into(), bytes: 1 << 20 }
+    }
+
+    #[test]
+    fn what_the_disk_can_t_read_is_damage_and_no_failure_of_the_question() {
+        let file = unreadable();
+        assert_eq!(file.beginning().unwrap(), Beginning::NotASegment);
+        let place = chunk::SectionPlace { packed: 5, length: 5, crc: 0 };
+        let header = ChunkHeader { number: 0, first_ns: 0, last_ns: 0, sections: [place; chunk::SECTIONS] };
+        let read = [
+            file.header_bytes(16).map(|_| ()),
+            file.section(16, &header, Section::Owners).map(|_| ()),
+            file.has_header_from(16).map(|_| ()),
+        ];
+        for read in read {
+            let Err(StoreError::Damaged { offset: 16, problem: UNREADABLE, .. }) = read else { panic!("{read:?}") };
+        }
+    }
+
+    #[test]
+    fn a_header_is_found_behind_a_mebibyte_of_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, chunk) = chunk::encode(3, (1, 2), [b"", b"", b"", b""]).unwrap();
+        for before in [0, SEARCH_BYTES - 10, SEARCH_BYTES + 500] {
+            let path = folder.path().join(before.to_string());
+            std::fs::write(&path, [vec![1; before], chunk.clone()].concat()).unwrap();
+            let file = SegmentFile::open(path).unwrap().unwrap();
+            assert!(file.has_header_from(0).unwrap(), "{before}");
+            assert!(!file.has_header_from(before as u64 + 1).unwrap(), "{before}");
+        }
     }
 }

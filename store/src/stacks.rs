@@ -6,15 +6,17 @@ use std::collections::HashMap;
 
 use pprof_proto::Profile;
 
+use super::budget;
 use super::bytes::Malformed;
 use super::columns::{Facts, StoredSample};
-use super::dictionary::{Part, Table};
+use super::dictionary::{Dictionary, Part, Table};
 use super::entry::Trace;
 use super::error::StoreError;
 use super::functions::{FunctionAnswer, SegmentSums};
 use super::label::Query;
 use super::reader::{Reader, SegmentView, Skipped};
 use super::result::ResultTables;
+use super::tables::Tables;
 use super::transfer::Transfer;
 use profiles::ledger::Ledger;
 use profiles::profile::Batch;
@@ -27,6 +29,8 @@ pub const MAX_RESULT_ROWS: usize = 1 << 20;
 const MAX_RESULT_NODES: usize = 4 << 20;
 /// The same with each stack written out: 4 bytes each.
 pub(super) const MAX_RESULT_FRAMES: u64 = 32 << 20;
+/// Distinct sums of one segment, some 50 bytes each: few bytes can be samples of very many threads in very many stacks.
+pub(super) const MAX_SEGMENT_SUMS: usize = 2 << 20;
 
 /// Which samples become one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub struct StackSums {
     /// What became one row.
     pub grouping: Grouping,
     /// CPU time of rows beyond [`MAX_RESULT_ROWS`] or other limits: it is in no sample. The largest rows of each segment come first;
-    /// grouped by functions, those that were sampled first.
+    /// grouped by functions, those that were sampled first. A damaged segment is in no sum at all, this one included.
     pub left_out_ns: u64,
     /// What could not be looked at.
     pub skipped: Skipped,
@@ -100,9 +104,23 @@ impl StackSums {
 }
 
 /// What an answer is about beside its stacks.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Range {
     facts: Option<(Facts, u64)>,
+}
+
+/// A segment's sum in terms of the answer.
+struct Row {
+    owner: u32,
+    trace: Trace,
+    depth: u64,
+    count: u64,
+    weight_ns: u64,
+}
+
+/// Whether an answer's dictionary may not grow any more.
+pub(super) fn is_full(dictionary: &Dictionary) -> bool {
+    dictionary.memory_when_read() >= budget::MAX_DICTIONARY
 }
 
 /// An answer with exact stacks in the making.
@@ -128,14 +146,21 @@ impl Reader {
         }
         let (mut answer, mut range) = (Answer::default(), Range::default());
         let skipped = self.each_segment(query, &[Part::Owners, Part::Shapes, Part::Exact], |segment| {
-            let mut sums = Sums::default();
-            each_sample(segment, query, &mut range, |sample| {
-                let (count, weight) = sums.entry((sample.thread, sample.trace)).or_default();
+            let (mut sums, mut left_out_ns, mut widened) = (Sums::default(), 0_u64, range);
+            each_sample(segment, query, &mut widened, |sample| {
+                let key = (sample.thread, sample.trace);
+                if sums.len() >= MAX_SEGMENT_SUMS && !sums.contains_key(&key) {
+                    left_out_ns = left_out_ns.saturating_add(sample.weight_ns);
+                    return Ok(());
+                }
+                let (count, weight) = sums.entry(key).or_default();
                 *count += 1;
                 *weight = sample.weight_ns.saturating_add(*weight);
                 Ok(())
             })?;
-            answer.add(segment, sums, grouping).map_err(|problem| segment.damaged(0, problem))
+            answer.add(segment, sums, left_out_ns, grouping)?;
+            range = widened;
+            Ok(())
         })?;
         answer.finish(&range.facts(), grouping, skipped)
     }
@@ -146,11 +171,14 @@ impl Reader {
         let skipped = self.each_segment(query, &[Part::Owners, Part::Shapes], |segment| {
             let tables = &segment.tables;
             let mut transfer = Transfer::new(tables);
-            let mut sums = SegmentSums::new(tables);
-            each_sample(segment, query, &mut range, |sample| {
+            let (mut sums, mut widened) = (SegmentSums::new(tables, &answer.dictionary), range);
+            each_sample(segment, query, &mut widened, |sample| {
                 sums.add(&mut transfer, (tables, &mut answer.dictionary), sample)
             })?;
-            answer.add(tables, &mut transfer, sums).map_err(|problem| segment.damaged(0, problem))
+            let added = answer.add(tables, &mut transfer, sums, segment.given_up());
+            added.map_err(|problem| segment.damaged(0, problem))?;
+            range = widened;
+            segment.still_wanted()
         })?;
         let sums = answer.finish();
         let left_out_ns = sums.left_out_ns;
@@ -174,10 +202,8 @@ fn each_sample(
             continue;
         }
         for sample in &samples {
-            if query.contains(facts.wall_ns(sample.time_ns)) {
-                let allowed = segment.allows(sample.thread);
-                let visited = allowed.and_then(|allowed| if allowed { visit(sample) } else { Ok(()) });
-                visited.map_err(|problem| segment.damaged(chunk, problem))?;
+            if query.contains(facts.wall_ns(sample.time_ns)) && segment.allows(chunk, sample.thread)? {
+                visit(sample).map_err(|problem| segment.damaged(chunk, problem))?;
             }
         }
     }
@@ -204,32 +230,43 @@ impl Range {
 }
 
 impl Answer {
-    fn add(&mut self, segment: &SegmentView<'_>, sums: Sums<(u32, u32)>, grouping: Grouping) -> Result<(), Malformed> {
-        let tables = &segment.tables;
-        let mut transfer = Transfer::new(tables);
+    /// Adds a segment's sums and what it has left out: all of them or, if the segment is damaged, none.
+    fn add(
+        &mut self,
+        segment: &SegmentView<'_>,
+        sums: Sums<(u32, u32)>,
+        mut left_out_ns: u64,
+        grouping: Grouping,
+    ) -> Result<(), StoreError> {
+        let mut transfer = Transfer::new(&segment.tables);
         let mut sums: Vec<((u32, u32), (u64, u64))> = sums.into_iter().collect();
         // The order of a hash map must not show; and what is left out is to be small.
         sums.sort_unstable_by_key(|(key, (_, weight))| (Reverse(*weight), *key));
-        for ((thread, trace), (count, weight)) in sums {
-            let nodes = self.tables.dictionary.nodes().len();
-            if self.rows.len() >= MAX_RESULT_ROWS || nodes >= MAX_RESULT_NODES || self.frames >= MAX_RESULT_FRAMES {
-                self.left_out_ns = self.left_out_ns.saturating_add(weight);
+        let is_full = is_full(&self.tables.dictionary);
+        // First all that may fail.
+        let mut rows = Vec::with_capacity(sums.len());
+        for ((thread, trace), (count, weight_ns)) in sums {
+            segment.still_wanted()?;
+            let into = &mut self.tables.dictionary;
+            if is_full || into.nodes().len() >= MAX_RESULT_NODES {
+                left_out_ns = left_out_ns.saturating_add(weight_ns);
                 continue;
             }
-            let into = &mut self.tables.dictionary;
-            let thread = tables.thread(thread)?;
-            let owner = match grouping {
-                Grouping::Threads => transfer.thread(into, thread)?,
-                Grouping::Processes | Grouping::Functions => transfer.kind_of_process(into, thread.process)?,
-            };
-            let trace = tables.trace(trace)?;
-            let depth = tables.depth(trace.node);
-            let trace = Trace { node: transfer.node(into, trace.node)?, ..trace };
+            let row = transferred(into, &mut transfer, &segment.tables, (thread, trace), grouping);
+            let (owner, trace, depth) = row.map_err(|problem| segment.damaged(0, problem))?;
+            rows.push(Row { owner, trace, depth, count, weight_ns });
+        }
+        for Row { owner, trace, depth, count, weight_ns } in rows {
+            if self.rows.len() >= MAX_RESULT_ROWS || self.frames >= MAX_RESULT_FRAMES {
+                left_out_ns = left_out_ns.saturating_add(weight_ns);
+                continue;
+            }
             let trace = self.trace(trace, depth);
             let (counts, weights) = self.rows.entry((owner, trace)).or_default();
             *counts += count;
-            *weights = weights.saturating_add(weight);
+            *weights = weights.saturating_add(weight_ns);
         }
+        self.left_out_ns = self.left_out_ns.saturating_add(left_out_ns);
         Ok(())
     }
 
@@ -257,4 +294,22 @@ impl Answer {
         let batch = self.tables.batch_of_sums(facts, owners, &rows).map_err(StoreError::Batch)?;
         Ok(StackSums { batch, counts, grouping, left_out_ns: self.left_out_ns, skipped })
     }
+}
+
+/// A segment's thread and exact stack as the answer's owner and stack, and how deep that is.
+fn transferred(
+    into: &mut Dictionary,
+    transfer: &mut Transfer<'_, Tables>,
+    tables: &Tables,
+    (thread, trace): (u32, u32),
+    grouping: Grouping,
+) -> Result<(u32, Trace, u64), Malformed> {
+    let thread = tables.thread(thread)?;
+    let owner = match grouping {
+        Grouping::Threads => transfer.thread(into, thread)?,
+        Grouping::Processes | Grouping::Functions => transfer.kind_of_process(into, thread.process)?,
+    };
+    let trace = tables.trace(trace)?;
+    let depth = tables.depth(trace.node);
+    Ok((owner, Trace { node: transfer.node(into, trace.node)?, ..trace }, depth))
 }

@@ -3,6 +3,7 @@
 
 use unwind::end::End;
 
+use super::budget::{self, Budget};
 use super::bytes::{Bytes, Malformed};
 use super::dictionary::{Part, TABLES, Table};
 use super::entries::Entries;
@@ -22,6 +23,7 @@ pub(super) struct Tables {
     tree: Tree,
     /// By trace, its leaf's node in the exact tree.
     trace_nodes: Vec<u32>,
+    budget: Budget,
 }
 
 impl Tables {
@@ -31,11 +33,11 @@ impl Tables {
         let bytes = &mut bytes;
         let locations = self.len(Table::Locations);
         for table in part.tables() {
-            let entries = &mut self.tables[*table as usize];
+            let (entries, budget) = (&mut self.tables[*table as usize], &mut self.budget);
             if bytes.number()? != entries.len() as u64 {
                 return Err(Malformed("a dictionary with a gap"));
             }
-            entries.decode_onto(bytes)?;
+            entries.decode_onto(bytes, |count, bytes| budget.take(budget::entries(*table, count, bytes)))?;
         }
         match part {
             Part::Owners => {}
@@ -58,6 +60,7 @@ impl Tables {
             return Err(Malformed("stacks with a gap"));
         }
         let count = bytes.count()?;
+        self.budget.take(count.saturating_mul(budget::SHAPE))?;
         let mut frames = Vec::with_capacity(count);
         for _ in 0..count {
             frames.push((bytes.small()?, 0));
@@ -76,7 +79,9 @@ impl Tables {
         }
         // Each new frame takes a byte at least.
         let new: usize = frames.iter().map(|(_, new)| *new as usize).sum();
-        self.place_tree.reserve(new.min(bytes.0.len()));
+        let new = new.min(bytes.0.len());
+        self.budget.take(new.saturating_mul(budget::PLACE_NODE))?;
+        self.place_tree.reserve(new);
         for (shape, (back, new)) in self.shapes.iter_mut().skip(first).zip(frames) {
             let shared = self.place_tree.back(back)?;
             shape.node = self.place_tree.add(shared, new as usize, || bytes.small())?;
@@ -90,6 +95,7 @@ impl Tables {
             return Err(Malformed("stacks with a gap"));
         }
         let count = bytes.count()?;
+        self.budget.take(count.saturating_mul(budget::TRACE))?;
         self.trace_shapes.reserve(count);
         let mut next = first as u32;
         for _ in 0..count {
@@ -136,7 +142,8 @@ impl Tables {
                 places.push(node.at);
                 at = node.parent;
             }
-            let Tables { of_place, tree, .. } = self;
+            let Tables { of_place, tree, budget, .. } = self;
+            budget.take(places.len() * budget::NODE)?;
             let leaf = tree.add(shared, places.len(), || {
                 let rank = bytes.small()?;
                 let locations = places.pop().and_then(|place| of_place.get(place as usize));
@@ -210,6 +217,7 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes::put;
     use crate::dictionary::Dictionary;
 
     /// A location at an address in a function of its own number.
@@ -287,6 +295,31 @@ mod tests {
         tables.add(Part::Shapes, &shapes).unwrap();
         assert_eq!(tables.add(Part::Exact, &first[1]), Err(Malformed("stacks without functions")));
         assert!(tables.add(Part::Exact, &exact).is_err());
+    }
+
+    #[test]
+    fn a_small_section_that_would_take_much_memory_is_refused() {
+        let too_much = Err(Malformed("a dictionary that takes too much memory"));
+        let section = |before: &[u8], count: usize| {
+            let mut section = before.to_vec();
+            put(&mut section, count as u64);
+            section.resize(section.len() + count, 0);
+            section
+        };
+        // Texts without a byte, and shapes without a frame behind four empty tables.
+        assert_eq!(Tables::default().add(Part::Owners, &section(&[0], 5 << 20)), too_much);
+        assert_eq!(Tables::default().add(Part::Shapes, &section(&[0; 9], 7 << 20)), too_much);
+        // Together as well.
+        let mut tables = Tables::default();
+        let texts = |first: usize| {
+            let mut first_number = Vec::new();
+            put(&mut first_number, first as u64);
+            let mut section = section(&first_number, 3 << 20);
+            section.extend([0; 6]);
+            section
+        };
+        assert_eq!(tables.add(Part::Owners, &texts(0)), Ok(()));
+        assert_eq!(tables.add(Part::Owners, &texts(3 << 20)), too_much);
     }
 
     #[test]

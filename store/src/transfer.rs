@@ -1,136 +1,18 @@
 //! From one numbering to another: a batch's things into a dictionary, and a segment's into the dictionary of a result.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::bytes::Malformed;
+use super::bytes::{Malformed, put};
 use super::dictionary::{Dictionary, Table};
-use super::entries::Interner;
+use super::entries::{Interner, MAX_ENTRY_BYTES};
 use super::entry::{self, Place, Thread};
+use super::source::{IdentityText, Source, THINGS, Thing};
 use super::tables::Tables;
 use super::tree::{MAX_STACK_DEPTH, Node};
 use profiles::profile::{
-    Batch, Function, FunctionIndex, Identity, IdentityIndex, Line, Location, LocationIndex, Mapping, MappingIndex,
-    Process, Sample, StringIndex,
+    Batch, Function, FunctionIndex, IdentityIndex, Line, Location, LocationIndex, Mapping, MappingIndex, Process,
+    Sample, StringIndex, beginning,
 };
-
-/// What is transferred, each remembered by itself.
-#[derive(Clone, Copy)]
-pub(super) enum Thing {
-    OwnerText,
-    Text,
-    Identity,
-    Process,
-    Mapping,
-    Function,
-    Location,
-    Place,
-    /// A frame of the exact tree.
-    Node,
-}
-
-const THINGS: usize = 9;
-
-/// Where things come from, each by its index.
-pub(super) trait Source {
-    /// How many there are of a thing: an index is smaller.
-    fn length(&self, thing: Thing) -> usize;
-    fn owner_text(&self, index: u32) -> Result<&str, Malformed>;
-    fn text(&self, index: u32) -> Result<&str, Malformed>;
-    fn identity(&self, index: u32) -> Result<Cow<'_, Identity>, Malformed>;
-    fn process(&self, index: u32) -> Result<Cow<'_, Process>, Malformed>;
-    fn mapping(&self, index: u32) -> Result<Cow<'_, Mapping>, Malformed>;
-    fn function(&self, index: u32) -> Result<Cow<'_, Function>, Malformed>;
-    fn location(&self, index: u32) -> Result<Cow<'_, Location>, Malformed>;
-
-    /// Whether a location has functions, and all of them have names.
-    fn is_named(&self, location: &Location) -> Result<bool, Malformed> {
-        for line in &location.lines {
-            if self.text(self.function(line.function.0)?.name.0)?.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(!location.lines.is_empty())
-    }
-}
-
-fn of<'batch, T: Clone>(all: &'batch [T], index: u32, missing: &'static str) -> Result<Cow<'batch, T>, Malformed> {
-    all.get(index as usize).map(Cow::Borrowed).ok_or(Malformed(missing))
-}
-
-impl Source for Batch {
-    fn length(&self, thing: Thing) -> usize {
-        match thing {
-            Thing::OwnerText | Thing::Text => self.strings.len(),
-            Thing::Identity => self.identities.len(),
-            Thing::Process => self.processes.len(),
-            Thing::Mapping => self.mappings.len(),
-            Thing::Function => self.functions.len(),
-            Thing::Location => self.locations.len(),
-            Thing::Place | Thing::Node => 0,
-        }
-    }
-    fn owner_text(&self, index: u32) -> Result<&str, Malformed> {
-        Ok(self.strings.get(StringIndex(index)))
-    }
-    fn text(&self, index: u32) -> Result<&str, Malformed> {
-        Ok(self.strings.get(StringIndex(index)))
-    }
-    fn identity(&self, index: u32) -> Result<Cow<'_, Identity>, Malformed> {
-        of(&self.identities, index, "an identity that is not in the batch")
-    }
-    fn process(&self, index: u32) -> Result<Cow<'_, Process>, Malformed> {
-        of(&self.processes, index, "a process that is not in the batch")
-    }
-    fn mapping(&self, index: u32) -> Result<Cow<'_, Mapping>, Malformed> {
-        of(&self.mappings, index, "a mapping that is not in the batch")
-    }
-    fn function(&self, index: u32) -> Result<Cow<'_, Function>, Malformed> {
-        of(&self.functions, index, "a function that is not in the batch")
-    }
-    fn location(&self, index: u32) -> Result<Cow<'_, Location>, Malformed> {
-        of(&self.locations, index, "a location that is not in the batch")
-    }
-}
-
-impl Source for Tables {
-    fn length(&self, thing: Thing) -> usize {
-        self.len(match thing {
-            Thing::OwnerText => Table::OwnerTexts,
-            Thing::Text => Table::Texts,
-            Thing::Identity => Table::Identities,
-            Thing::Process => Table::Processes,
-            Thing::Mapping => Table::Mappings,
-            Thing::Function => Table::Functions,
-            Thing::Location => Table::Locations,
-            Thing::Place => Table::Places,
-            Thing::Node => return self.node_count(),
-        })
-    }
-    fn owner_text(&self, index: u32) -> Result<&str, Malformed> {
-        Tables::text(self, Table::OwnerTexts, index)
-    }
-    fn text(&self, index: u32) -> Result<&str, Malformed> {
-        Tables::text(self, Table::Texts, index)
-    }
-    fn identity(&self, index: u32) -> Result<Cow<'_, Identity>, Malformed> {
-        let read = entry::identity(self.get(Table::Identities, index)?, |number| self.owner_text(number));
-        Ok(Cow::Owned(read?))
-    }
-    fn process(&self, index: u32) -> Result<Cow<'_, Process>, Malformed> {
-        Ok(Cow::Owned(entry::process(self.get(Table::Processes, index)?)?))
-    }
-    fn mapping(&self, index: u32) -> Result<Cow<'_, Mapping>, Malformed> {
-        Ok(Cow::Owned(entry::mapping(self.get(Table::Mappings, index)?)?))
-    }
-    fn function(&self, index: u32) -> Result<Cow<'_, Function>, Malformed> {
-        Ok(Cow::Owned(entry::function(self.get(Table::Functions, index)?)?))
-    }
-    fn location(&self, index: u32) -> Result<Cow<'_, Location>, Malformed> {
-        let place = |number| entry::place(self.get(Table::Places, number)?);
-        Ok(Cow::Owned(entry::location(self.get(Table::Locations, index)?, place)?))
-    }
-}
 
 /// Nobody asked yet. No table has as many entries: it would not fit its 4 GiB.
 const NOT_YET: u32 = u32::MAX;
@@ -162,11 +44,23 @@ pub(super) struct Transfer<'source, S> {
     /// A batch's stacks, with how they ended: the dictionary's traces.
     traces: HashMap<(u32, u8, u8), u32, hashbrown::DefaultHashBuilder>,
     bytes: Vec<u8>,
+    /// What was left out.
+    pub(super) cut: Cut,
+}
+
+/// What a batch has that is longer than anything may be.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Cut {
+    /// Frames of stacks.
+    pub(super) frames: u64,
+    /// Texts that are not whole.
+    pub(super) texts: u64,
 }
 
 impl<'source, S: Source> Transfer<'source, S> {
     pub(super) fn new(source: &'source S) -> Self {
-        Transfer { source, seen: Default::default(), traces: HashMap::default(), bytes: Vec::new() }
+        let (traces, bytes, cut) = (HashMap::default(), Vec::new(), Cut::default());
+        Transfer { source, seen: Default::default(), traces, bytes, cut }
     }
 
     fn seen(&self, thing: Thing, index: u32) -> Option<u32> {
@@ -177,11 +71,19 @@ impl<'source, S: Source> Transfer<'source, S> {
         self.seen[thing as usize].insert(index, number, self.source.length(thing));
     }
 
+    /// Interns a text, or the beginning of a long one.
+    fn intern_text(&mut self, into: &mut Dictionary, table: Table, text: &str) -> Result<u32, Malformed> {
+        let kept = beginning(text, MAX_ENTRY_BYTES);
+        self.cut.texts += u64::from(kept.len() < text.len());
+        into.intern(table, kept.as_bytes())
+    }
+
     fn owner_text(&mut self, into: &mut Dictionary, index: u32) -> Result<u32, Malformed> {
         if let Some(number) = self.seen(Thing::OwnerText, index) {
             return Ok(number);
         }
-        let number = into.intern(Table::OwnerTexts, self.source.owner_text(index)?.as_bytes())?;
+        let source = self.source;
+        let number = self.intern_text(into, Table::OwnerTexts, source.owner_text(index)?)?;
         self.note(Thing::OwnerText, index, number);
         Ok(number)
     }
@@ -190,7 +92,8 @@ impl<'source, S: Source> Transfer<'source, S> {
         if let Some(number) = self.seen(Thing::Text, index.0) {
             return Ok(StringIndex(number));
         }
-        let number = into.intern(Table::Texts, self.source.text(index.0)?.as_bytes())?;
+        let source = self.source;
+        let number = self.intern_text(into, Table::Texts, source.text(index.0)?)?;
         self.note(Thing::Text, index.0, number);
         Ok(StringIndex(number))
     }
@@ -214,12 +117,18 @@ impl<'source, S: Source> Transfer<'source, S> {
         if let Some(number) = self.seen(Thing::Identity, index) {
             return Ok(number);
         }
-        let identity = self.source.identity(index)?;
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        entry::put_identity(&mut bytes, &identity, |text| into.intern(Table::OwnerTexts, text.as_bytes()))?;
+        // Text by text: an identity of a damaged file can name a long one very often.
+        let source = self.source;
+        let mut bytes = Vec::new();
+        source.identity_texts(index, &mut |text| {
+            let number = match text {
+                IdentityText::Itself(text) => self.intern_text(into, Table::OwnerTexts, text)?,
+                IdentityText::Index(index) => self.owner_text(into, index)?,
+            };
+            put(&mut bytes, u64::from(number));
+            Ok(())
+        })?;
         let number = into.intern(Table::Identities, &bytes)?;
-        self.bytes = bytes;
         self.note(Thing::Identity, index, number);
         Ok(number)
     }
@@ -332,11 +241,11 @@ impl<'source, S: Source> Transfer<'source, S> {
 }
 
 impl Transfer<'_, Batch> {
-    /// A sample's stack, and how many of its frames were too many.
-    pub(super) fn trace(&mut self, into: &mut Dictionary, sample: &Sample) -> Result<(u32, usize), Malformed> {
+    /// A sample's stack.
+    pub(super) fn trace(&mut self, into: &mut Dictionary, sample: &Sample) -> Result<u32, Malformed> {
         let key = (sample.stack.0, sample.end as u8, sample.provenance);
         if let Some(trace) = self.traces.get(&key) {
-            return Ok((*trace, 0));
+            return Ok(*trace);
         }
         let stack = self.source.stacks.get(sample.stack.0 as usize);
         let stack = stack.ok_or(Malformed("a stack that is not in the batch"))?;
@@ -349,18 +258,24 @@ impl Transfer<'_, Batch> {
         let line = leaf.and_then(|leaf| leaf.lines.first()).map_or(0, |line| line.line);
         let trace = into.trace(&locations, line, sample.end, sample.provenance)?;
         self.traces.insert(key, trace);
-        Ok((trace, stack.locations.len() - kept.len()))
+        self.cut.frames += (stack.locations.len() - kept.len()) as u64;
+        Ok(trace)
     }
 }
 
 /// Functions of an answer by all that is known of them, in one piece: nearly all that a segment has were in those before it, and one
-/// look-up finds that out where each text by itself would take one.
+/// look-up finds that out where each text by itself would take one. So their texts are here once more, as far as there is room.
 #[derive(Default)]
 pub(super) struct KnownFunctions {
     keys: Interner,
-    /// By key: the function.
+    /// By key: the function. A damaged one may leave a key without a number.
     numbers: Vec<u32>,
 }
+
+/// Longest texts of a function together that are known in one piece. Longer ones take three look-ups.
+const MAX_KEY_BYTES: usize = 2 << 10;
+/// Memory of all of them.
+const MAX_KEYS_BYTES: usize = 64 << 20;
 
 /// Comes in no text.
 const BETWEEN_TEXTS: u8 = 0xff;
@@ -377,17 +292,24 @@ impl Transfer<'_, Tables> {
         let function = entry::function(self.source.get(Table::Functions, index)?)?;
         self.bytes.clear();
         for text in [function.name, function.system_name, function.filename] {
-            self.bytes.extend_from_slice(self.source.get(Table::Texts, text.0)?);
+            let text = self.source.get(Table::Texts, text.0)?;
+            if self.bytes.len() + text.len() > MAX_KEY_BYTES || known.keys.memory() > MAX_KEYS_BYTES {
+                return self.function(into, index);
+            }
+            self.bytes.extend_from_slice(text);
             self.bytes.push(BETWEEN_TEXTS);
         }
         self.bytes.extend_from_slice(&function.start_line.to_le_bytes());
-        let key = known.keys.intern(&self.bytes)?;
-        if let Some(number) = known.numbers.get(key as usize) {
-            self.note(Thing::Function, index, *number);
-            return Ok(*number);
+        let key = known.keys.intern(&self.bytes)? as usize;
+        if let Some(number) = known.numbers.get(key).copied().filter(|number| *number != NOT_YET) {
+            self.note(Thing::Function, index, number);
+            return Ok(number);
         }
         let number = self.function(into, index)?;
-        known.numbers.push(number);
+        if known.numbers.len() <= key {
+            known.numbers.resize(key + 1, NOT_YET);
+        }
+        known.numbers[key] = number;
         Ok(number)
     }
 
@@ -430,5 +352,55 @@ impl Transfer<'_, Tables> {
             self.note(Thing::Node, slot, parent);
         }
         Ok(parent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dictionary::Part;
+
+    /// A dictionary with one text for each function's name, and a function for each.
+    fn functions(names: &[&[u8]]) -> Tables {
+        let mut dictionary = Dictionary::default();
+        for (number, name) in (0..).zip(names) {
+            assert_eq!(dictionary.intern(Table::Texts, name), Ok(number));
+            dictionary.intern(Table::Functions, &[number as u8, number as u8, number as u8, 7]).unwrap();
+        }
+        let mut tables = Tables::default();
+        tables.add(Part::Shapes, &dictionary.unwritten(Part::Shapes)).unwrap();
+        tables
+    }
+
+    fn known(into: &mut Dictionary, known: &mut KnownFunctions, names: &[&[u8]]) -> Vec<Option<u32>> {
+        let tables = functions(names);
+        let mut transfer = Transfer::new(&tables);
+        (0..names.len() as u32).map(|index| transfer.known_function((into, known), index).ok()).collect()
+    }
+
+    #[test]
+    fn a_function_keeps_its_number_whatever_a_damaged_segment_had_before() {
+        let (mut into, mut functions) = (Dictionary::default(), KnownFunctions::default());
+        let long = [b'x'; MAX_KEY_BYTES + 1];
+        assert_eq!(known(&mut into, &mut functions, &[b"one", b"two"]), [Some(0), Some(1)]);
+        assert_eq!(known(&mut into, &mut functions, &[b"bad\xff", b"two", b"\xfe"]), [None, Some(1), None]);
+        let found = known(&mut into, &mut functions, &[b"three", b"one", &long, b"two", b"\xfe"]);
+        assert_eq!(found, [Some(2), Some(0), Some(3), Some(1), None]);
+        assert_eq!(known(&mut into, &mut functions, &[&long, b"three"]), [Some(3), Some(2)]);
+        assert_eq!(into.entries(Table::Functions).len(), 4);
+    }
+
+    #[test]
+    fn an_identity_that_names_a_text_often_brings_it_once() {
+        let mut source = Dictionary::default();
+        source.intern(Table::OwnerTexts, &[b'a'; 60_000]).unwrap();
+        source.intern(Table::Identities, &vec![0; 60_000]).unwrap();
+        let mut tables = Tables::default();
+        tables.add(Part::Owners, &source.unwritten(Part::Owners)).unwrap();
+        let mut into = Dictionary::default();
+        into.intern(Table::OwnerTexts, b"another").unwrap();
+        assert_eq!(Transfer::new(&tables).identity(&mut into, 0), Ok(0));
+        assert_eq!(into.entries(Table::OwnerTexts).len(), 2);
+        assert_eq!(into.entries(Table::Identities).get(0), Some(&[1; 60_000][..]));
     }
 }

@@ -1,13 +1,15 @@
 //! [`Store`]: the one writer of a history.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+use std::{fs, io};
 
+use super::budget;
 use super::bytes::Malformed;
 use super::chunk::{self, HEADER_BYTES};
+use super::clock::Clock;
 use super::columns::{self, Facts, StoredSample};
 use super::counters::StoreCounters;
 use super::dictionary::{Dictionary, Part};
@@ -16,9 +18,9 @@ use super::error::StoreError;
 use super::index::{ChunkRow, Index};
 use super::lock::Lock;
 use super::reader::Reader;
-use super::recover::{Recovered, SegmentFacts, SetAside, recover, set_aside};
+use super::recover::{Recovered, SegmentFacts, SetAside, recover};
 use super::segment::{SegmentWriter, file_name};
-use super::transfer::Transfer;
+use super::transfer::{Cut, Transfer};
 use profiles::profile::Batch;
 
 /// How long one segment is written. What is removed or damaged goes by segments; each begins with an empty dictionary, which
@@ -30,10 +32,7 @@ const MAX_DICTIONARY_BYTES: usize = 8 << 20;
 const SEGMENTS_IN_LIMIT: u64 = 16;
 /// Batches after which the index is put on disk if nobody flushes: until then it can't use again what it freed, and grows.
 const MOST_UNFLUSHED: u32 = 32;
-/// Files of segments, of which each start of the agent makes one.
-const MAX_SEGMENTS: usize = 10_000;
-
-const INDEX_FILE: &str = "index.redb";
+pub(super) const INDEX_FILE: &str = "index.redb";
 
 /// How much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +73,8 @@ impl Shared {
 }
 
 /// The segment that is being written.
-struct Current {
-    number: u32,
+pub(super) struct Current {
+    pub(super) number: u32,
     /// Made with the first chunk.
     file: SegmentWriter,
     dictionary: Dictionary,
@@ -89,15 +88,18 @@ struct Current {
 ///
 /// Not for the sampling thread: a slow disk makes [`append`](Store::append) and [`flush`](Store::flush) wait.
 pub struct Store {
-    shared: Arc<Shared>,
-    limits: Limits,
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: Limits,
     _lock: Lock,
-    current: Option<Current>,
-    segments: BTreeMap<u32, SegmentFacts>,
-    set_aside: Vec<SetAside>,
-    next_number: u32,
+    pub(super) clock: Clock,
+    pub(super) current: Option<Current>,
+    pub(super) segments: BTreeMap<u32, SegmentFacts>,
+    pub(super) set_aside: Vec<SetAside>,
+    /// Files that could not be removed or renamed.
+    pub(super) stuck: BTreeSet<PathBuf>,
+    pub(super) next_number: u32,
     unflushed: u32,
-    counters: StoreCounters,
+    pub(super) counters: StoreCounters,
 }
 
 impl Store {
@@ -112,7 +114,7 @@ impl Store {
         fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
         let lock = Lock::take(folder)?;
         let (index, remade) = Index::open(&folder.join(INDEX_FILE))?;
-        let Recovered { segments, set_aside, cut_bytes, next_number } = recover(folder, &index)?;
+        let Recovered { segments, set_aside, cut_bytes, syncs_failed, next_number } = recover(folder, &index)?;
         let new = set_aside.iter().filter(|file| !file.why.is_empty()).count() as u64;
         let shared =
             Shared { folder: folder.to_owned(), index: RwLock::new(Some(Arc::new(index))), damaged: Mutex::default() };
@@ -120,6 +122,7 @@ impl Store {
             bytes_cut: cut_bytes,
             indexes_remade: u64::from(remade),
             set_aside: new,
+            syncs_failed,
             ..StoreCounters::default()
         };
         let shared = Arc::new(shared);
@@ -127,9 +130,11 @@ impl Store {
             shared,
             limits,
             _lock: lock,
+            clock: Clock::start(),
             current: None,
             segments,
             set_aside,
+            stuck: BTreeSet::new(),
             next_number,
             unflushed: 0,
             counters,
@@ -172,7 +177,10 @@ impl Store {
                 self.counters.batches += 1;
                 self.counters.samples += batch.samples.len() as u64;
             }
-            Err(StoreError::Batch(_)) => self.counters.batches_refused += 1,
+            Err(StoreError::Batch(_)) => {
+                self.counters.batches_refused += 1;
+                self.counters.samples_refused += batch.samples.len() as u64;
+            }
             Err(_) => {
                 self.counters.batches_failed += 1;
                 self.counters.samples_failed += batch.samples.len() as u64;
@@ -181,7 +189,7 @@ impl Store {
         self.retain();
         self.unflushed += 1;
         if self.unflushed >= MOST_UNFLUSHED {
-            // Nothing is lost by a failure, and it is counted.
+            // Nothing is lost by a failure while the machine has power, and it is counted.
             let _ = self.flush();
         }
         written
@@ -194,8 +202,11 @@ impl Store {
     pub fn flush(&mut self) -> Result<(), StoreError> {
         self.unflushed = 0;
         // First what the index will point to.
-        if let Some(current) = &self.current {
-            current.file.sync()?;
+        if let Some(current) = &self.current
+            && let Err(error) = current.file.sync()
+        {
+            self.counters.syncs_failed += 1;
+            return Err(error);
         }
         let flushed = self.shared.index().and_then(|index| index.flush());
         if flushed.is_err() {
@@ -219,8 +230,12 @@ impl Store {
             Some(current) => current,
             None => {
                 let number = self.next_number;
+                let none_left = || {
+                    let why = io::Error::other("the last number is taken: move the folder's files away");
+                    StoreError::io("number another segment in", &self.shared.folder)(why)
+                };
                 // Also if this fails: a number is never used again.
-                self.next_number += 1;
+                self.next_number = number.checked_add(1).ok_or_else(none_left)?;
                 let file = SegmentWriter::create(self.shared.segment_path(number))?;
                 self.segments.insert(number, SegmentFacts { last_ns: 0, bytes: file.bytes });
                 self.current.insert(Current {
@@ -235,12 +250,12 @@ impl Store {
             }
         };
         let (mut samples, cut) = transfer(batch, &mut current.dictionary).map_err(StoreError::Batch)?;
-        self.counters.frames_cut += cut;
-        let walls = || samples.iter().map(|sample| facts.wall_ns(sample.time_ns));
-        let first_ns = walls().min().unwrap_or(facts.wall_start_ns);
-        let last_ns = walls().max().unwrap_or(facts.wall_start_ns);
+        if current.dictionary.memory_when_read() > budget::MAX_DICTIONARY {
+            return Err(StoreError::Batch(Malformed("a batch with more names and stacks than a segment may have")));
+        }
+        let (first_ns, last_ns) = columns::times(&facts, &samples);
         let sections = [
-            &*columns::encode(&facts, &mut samples),
+            &*columns::encode(&facts, &mut samples).map_err(StoreError::Batch)?,
             &*current.dictionary.unwritten(Part::Owners),
             &*current.dictionary.unwritten(Part::Shapes),
             &*current.dictionary.unwritten(Part::Exact),
@@ -257,6 +272,8 @@ impl Store {
         let segment = current.number;
         self.segments.insert(segment, SegmentFacts { last_ns: times.1, bytes: current.file.bytes });
         self.counters.bytes += bytes.len() as u64;
+        self.counters.frames_cut += cut.frames;
+        self.counters.texts_cut += cut.texts;
 
         let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(StoreError::Batch(Malformed("no header")))?;
         let row = ChunkRow::new(offset, *header, &facts, &samples);
@@ -275,99 +292,10 @@ impl Store {
     }
 
     /// The next batch begins a new segment.
-    fn end_segment(&mut self) {
+    pub(super) fn end_segment(&mut self) {
         if let Some(current) = self.current.take() {
-            // Best effort: what a disk does not take now is no reason to keep the segment open.
-            let _ = current.file.sync();
-        }
-    }
-
-    fn close_index(&mut self) {
-        self.counters.index_failures += 1;
-        *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Makes good what failed before: an index that is closed, segments that a reader found damaged.
-    fn repair(&mut self) {
-        if self.shared.index().is_err()
-            && let Ok((index, remade)) = Index::open(&self.shared.folder.join(INDEX_FILE))
-        {
-            // The segment in hand is read like one that a killed process left.
-            self.end_segment();
-            if let Ok(recovered) = recover(&self.shared.folder, &index) {
-                self.counters.indexes_remade += u64::from(remade);
-                self.counters.bytes_cut += recovered.cut_bytes;
-                self.next_number = self.next_number.max(recovered.next_number);
-                self.segments = recovered.segments;
-                self.note_set_aside(recovered.set_aside);
-                *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
-            }
-        }
-        let damaged = std::mem::take(&mut *self.shared.damaged.lock().unwrap_or_else(PoisonError::into_inner));
-        for (number, why) in damaged {
-            if self.current.as_ref().is_some_and(|current| current.number == number) {
-                self.end_segment();
-            }
-            if self.segments.remove(&number).is_none() {
-                continue;
-            }
-            let forgotten = self.shared.index().and_then(|index| index.replace(number, &[]));
-            if forgotten.is_err() {
-                self.close_index();
-            }
-            match set_aside(&self.shared.segment_path(number), why) {
-                Ok(file) => self.note_set_aside(vec![file]),
-                Err(_) => self.counters.removals_failed += 1,
-            }
-        }
-    }
-
-    fn note_set_aside(&mut self, files: Vec<SetAside>) {
-        for file in files {
-            if !self.set_aside.iter().any(|known| known.path == file.path) {
-                self.counters.set_aside += 1;
-                self.set_aside.push(file);
-            }
-        }
-    }
-
-    /// Removes what is too old, or too much.
-    fn retain(&mut self) {
-        let newest_ns = self.segments.values().map(|segment| segment.last_ns).max().unwrap_or(0);
-        let age_ns = u64::try_from(self.limits.age.as_nanos()).unwrap_or(u64::MAX);
-        let oldest_ns = newest_ns.saturating_sub(age_ns);
-        // What was set aside goes first: nobody can ask for it.
-        let mut bytes = self.bytes();
-        let limit = self.limits.bytes;
-        let counters = &mut self.counters;
-        self.set_aside.retain(|file| {
-            if file.modified_ns >= oldest_ns && bytes <= limit {
-                return true;
-            }
-            bytes = bytes.saturating_sub(file.bytes);
-            let removed = fs::remove_file(&file.path);
-            counters.removals_failed += u64::from(removed.is_err());
-            false
-        });
-        loop {
-            let current = self.current.as_ref().map(|current| current.number);
-            let oldest = self.segments.iter().find(|(number, _)| Some(**number) != current);
-            let Some((number, facts)) = oldest.map(|(number, facts)| (*number, *facts)) else { break };
-            let too_much = bytes > limit || self.segments.len() > MAX_SEGMENTS;
-            if facts.last_ns >= oldest_ns && !too_much {
-                break;
-            }
-            // Readers first: the index must not point to a file that is gone.
-            if self.shared.index().and_then(|index| index.replace(number, &[])).is_err() {
-                self.close_index();
-                break;
-            }
-            self.segments.remove(&number);
-            bytes = bytes.saturating_sub(facts.bytes);
-            match fs::remove_file(self.shared.segment_path(number)) {
-                Ok(()) => self.counters.segments_removed += 1,
-                Err(_) => self.counters.removals_failed += 1,
-            }
+            // What a disk does not take now is no reason to keep the segment open, and asked again it forgets that it failed.
+            self.counters.syncs_failed += u64::from(current.file.sync().is_err());
         }
     }
 }
@@ -381,16 +309,14 @@ impl Drop for Store {
     }
 }
 
-/// A batch's samples with the dictionary's numbers, and how many frames were too many.
-fn transfer(batch: &Batch, dictionary: &mut Dictionary) -> Result<(Vec<StoredSample>, u64), Malformed> {
+/// A batch's samples with the dictionary's numbers, and what is left out of it.
+fn transfer(batch: &Batch, dictionary: &mut Dictionary) -> Result<(Vec<StoredSample>, Cut), Malformed> {
     let mut transfer = Transfer::new(batch);
-    let mut cut = 0;
     let mut samples = Vec::with_capacity(batch.samples.len());
     for sample in &batch.samples {
         let thread = Thread { process: sample.process.0, tid: sample.tid, name: sample.thread_name.0 };
         let thread = transfer.thread(dictionary, thread)?;
-        let (trace, too_many) = transfer.trace(dictionary, sample)?;
-        cut += too_many as u64;
+        let trace = transfer.trace(dictionary, sample)?;
         samples.push(StoredSample {
             time_ns: sample.time_ns,
             weight_ns: sample.weight_ns,
@@ -399,5 +325,32 @@ fn transfer(batch: &Batch, dictionary: &mut Dictionary) -> Result<(Vec<StoredSam
             trace,
         });
     }
-    Ok((samples, cut))
+    Ok((samples, transfer.cut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use profiles::ledger::Ledger;
+    use profiles::profile::BatchBuilder;
+
+    #[test]
+    fn what_the_disk_does_not_confirm_is_counted_and_writing_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+        let batch = BatchBuilder::new().finish(10, Ledger::default());
+        store.append(&batch).unwrap();
+        store.flush().unwrap();
+        assert_eq!(store.counters().syncs_failed, 0);
+        // It takes what is written, and there is nothing that could be synced.
+        store.current.as_mut().unwrap().file = SegmentWriter::over(fs::File::create("/dev/null").unwrap());
+        let error = store.flush().unwrap_err().to_string();
+        assert!(error.starts_with("can't sync "), "{error}");
+        store.end_segment();
+        assert_eq!(store.counters().syncs_failed, 2);
+        store.append(&batch).unwrap();
+        store.flush().unwrap();
+        let counters = store.counters();
+        assert_eq!((counters.syncs_failed, counters.batches, counters.index_failures), (2, 2, 0));
+    }
 }

@@ -4,6 +4,9 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use store::{Limits, Store};
 
 use crate::batches::{Maker, Random, plain};
 use crate::{all, assert_holds, long, open, quick_folder, segments};
@@ -59,13 +62,15 @@ fn a_segment_that_is_cut_anywhere_keeps_all_its_whole_chunks() {
 
 const WRITER_FOLDER: &str = "EVERFLAME_TEST_WRITER_FOLDER";
 const WRITER_SEED: &str = "EVERFLAME_TEST_WRITER_SEED";
+const WRITER_BYTES: &str = "EVERFLAME_TEST_WRITER_BYTES";
 
-/// What the test below starts and kills: appends and flushes for ever, and says after each batch that it is there.
+/// What the tests below start and kill: appends and flushes for ever, and says after each batch that it is there.
 #[test]
 fn writer_that_is_killed() {
     let (Some(folder), Ok(seed)) = (std::env::var_os(WRITER_FOLDER), std::env::var(WRITER_SEED)) else { return };
+    let bytes = std::env::var(WRITER_BYTES).unwrap().parse().unwrap();
     let mut maker = Maker::new(seed.parse().unwrap());
-    let mut store = open(Path::new(&folder));
+    let mut store = Store::open(Path::new(&folder), limits(bytes)).unwrap();
     // Its parent is to end it. Should it be gone, the pipe is broken, and this panics.
     for count in 1_u64.. {
         store.append(&maker.batch()).unwrap();
@@ -76,41 +81,89 @@ fn writer_that_is_killed() {
     }
 }
 
+fn limits(bytes: u64) -> Limits {
+    // Each writer begins at the same time of 2023.
+    Limits { age: Duration::from_secs(100 * 365 * 86_400), bytes }
+}
+
+/// Starts a writer and kills it once it has appended `wanted` batches and is somewhere in what comes after. How many it said there were.
+fn killed_writer(folder: &Path, seed: u64, bytes: u64, wanted: u64) -> u64 {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::writer_that_is_killed", "--nocapture", "--test-threads=1"])
+        .env(WRITER_FOLDER, folder)
+        .env(WRITER_SEED, seed.to_string())
+        .env(WRITER_BYTES, bytes.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut acknowledged = 0;
+    while acknowledged < wanted {
+        let line = lines.next().unwrap().unwrap();
+        // The first line has the test's name before it.
+        if let Some(count) = line.rsplit("appended ").next().and_then(|count| count.parse().ok()) {
+            acknowledged = count;
+        }
+    }
+    // SIGKILL.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    acknowledged
+}
+
 #[test]
 fn a_writer_that_is_killed_at_any_point_loses_nothing_that_it_appended() {
-    let rounds = if long() { 100 } else { 4 };
-    let folder = quick_folder();
     let mut random = Random(77);
-    let mut expected = Vec::new();
-    for seed in 1..=rounds {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::writer_that_is_killed", "--nocapture", "--test-threads=1"])
-            .env(WRITER_FOLDER, folder.path())
-            .env(WRITER_SEED, seed.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let wanted = 1 + random.below(12);
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut acknowledged = 0;
-        while acknowledged < wanted {
-            let line = lines.next().expect("the writer ended by itself").unwrap();
-            // The first line has the test's name before it.
-            if let Some(count) = line.rsplit("appended ").next().and_then(|count| count.parse().ok()) {
-                acknowledged = count;
-            }
+    let (mut kills, mut kept, mut torn) = (0, 0, 0);
+    // All that a folder has is read after each.
+    for _ in 0..20 {
+        let folder = quick_folder();
+        let mut expected = Vec::new();
+        for _ in 0..5 {
+            kills += 1;
+            let acknowledged = killed_writer(folder.path(), kills, 1 << 30, 1 + random.below(12));
+            let store = Store::open(folder.path(), limits(1 << 30)).unwrap();
+            assert!(store.set_aside().is_empty());
+            torn += u64::from(store.counters().bytes_cut > 0);
+            let (found, _) = all(&store.reader());
+            let written = found.len() as u64 - expected.len() as u64;
+            assert!(written >= acknowledged, "{written} of {acknowledged} in round {kills}");
+            let mut maker = Maker::new(kills);
+            expected.extend((0..written).map(|_| plain(&maker.batch())));
+            assert!(found.iter().map(plain).eq(expected.iter().cloned()), "round {kills}");
+            kept += written;
         }
-        // SIGKILL, somewhere in what comes after that batch.
-        child.kill().unwrap();
-        child.wait().unwrap();
-
-        let store = open(folder.path());
-        assert!(store.set_aside().is_empty());
-        let (found, _) = all(&store.reader());
-        let written = found.len() as u64 - expected.len() as u64;
-        assert!(written >= acknowledged, "{written} of {acknowledged} in round {seed}");
-        let mut maker = Maker::new(seed);
-        expected.extend((0..written).map(|_| plain(&maker.batch())));
-        assert!(found.iter().map(plain).eq(expected.iter().cloned()), "round {seed}");
     }
+    println!("{kills} writers killed, of which {torn} in the middle of a chunk: {kept} batches, none lost");
+    assert_eq!(kills, 100);
+}
+
+#[test]
+fn a_writer_that_is_killed_while_segments_end_and_are_removed_leaves_a_history_without_holes() {
+    let folder = quick_folder();
+    let mut random = Random(78);
+    // Segments end at 16 KiB, after some batches, and there is room for none but the one in hand.
+    let bytes = 256 << 10;
+    let mut most = 0;
+    for seed in 1..=20 {
+        let acknowledged = killed_writer(folder.path(), seed, bytes, 1 + random.below(40));
+        let store = Store::open(folder.path(), limits(bytes)).unwrap();
+        assert!(store.set_aside().is_empty(), "{:?}", store.set_aside());
+        // Killed before it removed them, it leaves the segments before as well.
+        let found: Vec<_> = all(&store.reader()).0.iter().map(plain).collect();
+        let mut maker = Maker::new(seed);
+        let mut written = Vec::new();
+        while written.last() != found.last() {
+            assert!(written.len() < 10_000, "a batch that nobody wrote, in round {seed}");
+            written.push(plain(&maker.batch()));
+        }
+        assert!(written.len() as u64 >= acknowledged, "{} of {acknowledged}", written.len());
+        // What this writer wrote, up to the last one, without a hole.
+        let begun = found.iter().position(|batch| written.contains(batch)).unwrap();
+        let own = &found[begun..];
+        assert!(written.ends_with(own), "round {seed}: {} of {}", own.len(), written.len());
+        most = most.max(own.len());
+    }
+    println!("20 writers killed, which left up to {most} batches in a row");
+    assert!(most > 1);
 }

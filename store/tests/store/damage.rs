@@ -8,12 +8,12 @@ use profiles::profile::Batch;
 use store::{Grouping, Limits, Query, Skipped, Store, StoreError, decode_segment};
 
 use crate::batches::{Maker, Random};
-use crate::{all, assert_holds, open, quick_folder, segments};
+use crate::{all, assert_holds, edit, open, quick_folder, segments};
 
 const EVERYTHING: Query = Query { from_ns: 0, to_ns: u64::MAX, filters: Vec::new() };
 
 /// Three segments with two batches each.
-fn three_segments(folder: &Path) -> Vec<Batch> {
+pub(crate) fn three_segments(folder: &Path) -> Vec<Batch> {
     let mut maker = Maker::new(5);
     let mut batches = Vec::new();
     for _ in 0..3 {
@@ -27,7 +27,12 @@ fn three_segments(folder: &Path) -> Vec<Batch> {
     batches
 }
 
-fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+fn flip(path: &Path, at: u64) {
+    let byte = fs::read(path).unwrap()[at as usize];
+    overwrite(path, at, &[byte ^ 0x10]);
+}
+
+pub(crate) fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
 }
 
@@ -105,6 +110,87 @@ fn what_is_no_segment_of_this_version_is_set_aside_when_opening() {
         assert_eq!(aside.len(), 1, "{what}");
         assert!(aside[0].why.starts_with(why), "{what}: {}", aside[0].why);
     }
+}
+
+/// A history of one segment with `known` batches that the index knows, and `unknown` ones that it does not, as a killed writer leaves it.
+fn killed(folder: &Path, known: usize, unknown: usize) -> Vec<Batch> {
+    let mut maker = Maker::new(13);
+    let mut store = open(folder);
+    let batches: Vec<Batch> = (0..known + unknown).map(|_| maker.batch()).collect();
+    for batch in &batches[..known] {
+        store.append(batch).unwrap();
+    }
+    store.flush().unwrap();
+    let index = fs::read(folder.join("index.redb")).unwrap();
+    for batch in &batches[known..] {
+        store.append(batch).unwrap();
+    }
+    drop(store);
+    if known == 0 {
+        fs::remove_file(folder.join("index.redb")).unwrap();
+    } else {
+        fs::write(folder.join("index.redb"), index).unwrap();
+    }
+    batches
+}
+
+#[test]
+fn damage_in_the_newest_segment_is_set_aside_wherever_it_is_and_a_torn_end_is_cut() {
+    // (chunks that the index knows, others, the damaged one, whether its header; whether that is the end that a crash leaves)
+    let cases = [
+        (6, 0, 0, true, false),
+        (6, 0, 0, false, false),
+        (6, 0, 3, true, false),
+        (6, 0, 3, false, false),
+        (6, 0, 5, true, false),
+        (6, 0, 5, false, false),
+        (3, 3, 2, true, false),
+        // Pages of what was not flushed come to the disk in any order.
+        (3, 3, 3, true, true),
+        (3, 3, 4, false, true),
+        (3, 3, 5, false, true),
+        // Without an index whatever stands behind says that this is not the end.
+        (0, 6, 0, true, false),
+        (0, 6, 3, true, false),
+        (0, 6, 3, false, false),
+        (0, 6, 5, true, true),
+        (0, 6, 5, false, true),
+        (0, 1, 0, true, true),
+    ];
+    for (known, unknown, damaged, header, torn) in cases {
+        let what = format!("{damaged} of {known} + {unknown}, header {header}");
+        let folder = quick_folder();
+        let batches = killed(folder.path(), known, unknown);
+        let segment = segments(folder.path())[0].clone();
+        let length = fs::metadata(&segment).unwrap().len();
+        let offset = edit::chunks(&segment)[damaged].offset as u64;
+        flip(&segment, offset + if header { 2 } else { 90 });
+        let store = open(folder.path());
+        let counters = store.counters();
+        if torn {
+            assert_holds(&store.reader(), &batches[..damaged]);
+            assert_eq!((counters.set_aside, counters.bytes_cut), (0, length - offset), "{what}");
+        } else {
+            assert_eq!(all(&store.reader()).0.len(), 0, "{what}");
+            assert_eq!((counters.set_aside, counters.bytes_cut), (1, 0), "{what}");
+            let why = &store.set_aside()[0].why;
+            assert!(why.starts_with(&format!("damaged at byte {offset}: ")), "{what}: {why}");
+            assert_eq!(fs::metadata(&store.set_aside()[0].path).unwrap().len(), length);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_the_disk_can_t_read_is_set_aside_when_opening() {
+    let folder = quick_folder();
+    let batches = three_segments(folder.path());
+    let first = &segments(folder.path())[0];
+    fs::remove_file(first).unwrap();
+    // Reading it fails as on a bad sector.
+    std::os::unix::fs::symlink("/proc/self/mem", first).unwrap();
+    let store = open(folder.path());
+    assert_holds(&store.reader(), &batches[2..]);
+    assert_eq!(store.counters().set_aside, 1);
 }
 
 #[test]

@@ -57,7 +57,10 @@ fn by_function(mut frames: Vec<PlainFrame>) -> Vec<PlainFrame> {
 }
 
 /// Each row in words, with its sums; `change` is made with its frames.
-fn rows(sums: &StackSums, change: impl Fn(Vec<PlainFrame>) -> Vec<PlainFrame>) -> BTreeMap<String, (u64, u64)> {
+pub(crate) fn rows(
+    sums: &StackSums,
+    change: impl Fn(Vec<PlainFrame>) -> Vec<PlainFrame>,
+) -> BTreeMap<String, (u64, u64)> {
     let mut rows = BTreeMap::new();
     for (row, count) in plain(&sums.batch).into_iter().zip(&sums.counts) {
         let words = format!("{:?} {:?} {:?} {}", row.owner, change(row.frames), row.end, row.provenance);

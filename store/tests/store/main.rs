@@ -6,9 +6,12 @@ mod batches;
 mod crash;
 mod damage;
 mod disk;
+mod edit;
 mod functions;
+mod hostile;
 mod limits;
 mod oracle;
+mod removal;
 mod round_trip;
 
 use std::path::Path;
