@@ -3,6 +3,7 @@
 //! A disk that is full or can't be written, and a history that can't be opened, are one line in the log and a counter; it is tried
 //! again with each batch, and sampling goes on.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -100,7 +101,7 @@ impl Keeper {
             limits,
             store: None,
             history: history.clone(),
-            set_aside: 0,
+            told: BTreeSet::new(),
             troubled: false,
         };
         if let Err(error) = writer.open() {
@@ -149,8 +150,8 @@ struct Writer {
     limits: Limits,
     store: Option<Store>,
     history: History,
-    /// Of the store's list, how many were told.
-    set_aside: usize,
+    /// Of the store's list, those that were told.
+    told: BTreeSet<PathBuf>,
     troubled: bool,
 }
 
@@ -190,7 +191,6 @@ impl Writer {
         let store = Store::open(&self.folder, self.limits)?;
         self.history.seen().reader = Some(store.reader());
         self.store = Some(store);
-        self.set_aside = 0;
         self.tell();
         Ok(())
     }
@@ -207,12 +207,17 @@ impl Writer {
     /// Lets others see what there is.
     fn tell(&mut self) {
         let Some(store) = &self.store else { return };
-        for file in store.set_aside().iter().skip(self.set_aside).filter(|file| !file.why.is_empty()) {
+        // By name, since an older one may be removed when a new one comes.
+        let told = std::mem::take(&mut self.told);
+        for file in store.set_aside().iter().filter(|file| !file.why.is_empty()) {
+            self.told.insert(file.path.clone());
+            if told.contains(&file.path) {
+                continue;
+            }
             let (path, why) = (file.path.display(), &file.why);
             tracing::warn!("a piece of the history is set aside as {path}: {why}");
             self.history.note(format!("A piece of the history is set aside: {why}."));
         }
-        self.set_aside = store.set_aside().len();
         let (counters, bytes) = (store.counters(), store.bytes());
         let mut seen = self.history.seen();
         seen.counters = counters;
@@ -279,5 +284,26 @@ mod tests {
         let notes = history.notes();
         assert!(notes.len() == 1 && notes[0].starts_with("A piece of the history is set aside: "), "{notes:?}");
         assert_eq!(history.counters().set_aside, 1);
+    }
+
+    #[test]
+    fn a_piece_is_told_when_another_one_is_removed_with_the_same_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        Store::open(folder.path(), Limits::default()).unwrap().append(&batch()).unwrap();
+        // Of an earlier run, and so long that there is no room for it.
+        let former = folder.path().join("00000007.segment.set-aside");
+        std::fs::File::create(&former).unwrap().set_len(64 << 20).unwrap();
+        let limits = Limits { bytes: 32 << 20, ..Limits::default() };
+        let (mut keeper, history) = Keeper::start(folder.path(), limits).unwrap();
+        let segment = folder.path().join("00000000.segment");
+        let mut bytes = std::fs::read(&segment).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+        assert_eq!(history.reader().unwrap().batches(0, u64::MAX, |_| ()).unwrap().damaged_segments, 1);
+        keeper.take(&batch());
+        keeper.finish();
+        assert!(!former.exists());
+        let notes = history.notes();
+        assert!(notes.len() == 1 && notes[0].starts_with("A piece of the history is set aside: "), "{notes:?}");
     }
 }

@@ -28,7 +28,12 @@ impl Collector for HistoryCollector {
             "fate",
             &batches,
         )?;
-        let samples = [("written", counters.samples), ("failed", counters.samples_failed), ("behind", behind.1)];
+        let samples = [
+            ("written", counters.samples),
+            ("failed", counters.samples_failed),
+            ("refused", counters.samples_refused),
+            ("behind", behind.1),
+        ];
         sheet.counter("everflame_history_samples", "Samples in them", "fate", &samples)?;
         let troubles = [
             ("index_failures", counters.index_failures),
@@ -36,6 +41,8 @@ impl Collector for HistoryCollector {
             ("set_aside", counters.set_aside),
             ("removals_failed", counters.removals_failed),
             ("frames_cut", counters.frames_cut),
+            ("texts_cut", counters.texts_cut),
+            ("syncs_failed", counters.syncs_failed),
         ];
         sheet.counter("everflame_history_troubles", "What went wrong with the history", "what", &troubles)?;
         let written = &[("", counters.bytes)];
