@@ -58,6 +58,12 @@ impl Collector for SinkCollector {
         });
         counters("everflame_spool_troubles", "What went wrong with a spool", "what", &troubles.collect())?;
 
+        let (name, help) = ("everflame_sink_splits", "Messages that came of halving what a server found too large");
+        let mut splits = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (sink, seen) in &sinks {
+            ConstCounter::new(seen.split).encode(splits.encode_family(&[("sink", *sink)])?)?;
+        }
+
         let mut gauges = |name: &str, help: &str, of: fn(&Snapshot) -> f64| -> Result<(), fmt::Error> {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (sink, seen) in &sinks {

@@ -1,8 +1,9 @@
 //! OTLP over gRPC: the encoder's bytes as they are, so that what is spooled is what is sent.
 //!
 //! Connects when something is sent, and again by itself. What codes mean: OTLP specification, "Failures", and
-//! `google.rpc.RetryInfo` for how long to wait.
+//! `google.rpc.RetryInfo` for how long to wait; of answers without a code, see `grpc_reply`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderMap;
@@ -15,7 +16,9 @@ use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, En
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+use tower::ServiceExt as _;
 
+use super::grpc_reply::Reply;
 use super::http::{USER_AGENT, headers, own_headers};
 use super::status::{MAX_ANSWER_BYTES, partial_success, printable};
 use super::tls::Material;
@@ -91,11 +94,11 @@ impl GrpcTransport {
                     }
                 }
             }
-            let exported = tokio::time::timeout(self.timeout, self.export(headers.clone(), message.body.clone())).await;
-            return match exported {
-                Ok(Ok(response)) => partial_success(&self.shown, &response),
+            let reply = Arc::<Reply>::default();
+            let exporting = self.export(headers.clone(), message.body.clone(), reply.clone());
+            return match tokio::time::timeout(self.timeout, exporting).await {
                 Ok(Err(status)) if status.code() == Code::Unauthenticated && self.token.is_some() => continue,
-                Ok(Err(status)) => judge(&self.shown, &status),
+                Ok(exported) => self.judged(&reply, exported),
                 Err(_) => {
                     let outcome = Outcome::Retry(None, format!("{}: no answer in time", self.shown));
                     Answer { outcome, answered: Answered::Timeout }
@@ -104,8 +107,19 @@ impl GrpcTransport {
         }
     }
 
-    async fn export(&self, headers: HeaderMap, body: Bytes) -> Result<Bytes, Status> {
-        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+    fn judged(&self, reply: &Reply, exported: Result<Bytes, Status>) -> Answer {
+        match (exported, reply.without_status(&self.shown)) {
+            // How the connection broke says more than that no status came.
+            (Err(status), _) if is_local(&status) => judge(&self.shown, &status),
+            (_, Some(answer)) => answer,
+            (Ok(response), None) => partial_success(&self.shown, &response),
+            (Err(status), None) => judge(&self.shown, &status),
+        }
+    }
+
+    async fn export(&self, headers: HeaderMap, body: Bytes, reply: Arc<Reply>) -> Result<Bytes, Status> {
+        let channel = self.channel.clone().map_response(move |response| reply.watch(response));
+        let mut client = Grpc::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         if self.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
@@ -133,7 +147,7 @@ pub fn judge(address: &str, status: &Status) -> Answer {
         None => status.message().to_owned(),
     };
     let text = format!("{address} answered {:?}: {}", status.code(), printable(&why));
-    let local = std::error::Error::source(status).is_some();
+    let local = is_local(status);
     let (retry, answered) = match status.code() {
         Code::Ok => return Answer { outcome: Outcome::Delivered, answered: Answered::Ok },
         // grpc-go's and tonic's words for a request over the server's limit.
@@ -144,9 +158,9 @@ pub fn judge(address: &str, status: &Status) -> Answer {
         Code::Unavailable if local => (true, Answered::Unreachable),
         Code::Unavailable => (true, Answered::Unavailable),
         Code::DeadlineExceeded => (true, Answered::Timeout),
+        // A connection that broke, also before the request was on it, or an answer that is none. Never the message's fault.
+        Code::Cancelled | Code::Unknown | Code::Internal if local => (true, Answered::Broken),
         Code::Cancelled | Code::Aborted | Code::OutOfRange | Code::DataLoss => (true, Answered::Internal),
-        // A connection that broke, or an answer that is none.
-        Code::Unknown | Code::Internal if local => (true, Answered::Broken),
         Code::Unimplemented => {
             let text = format!(
                 "{address} does not take profiles over OTLP: {}; an OpenTelemetry Collector needs \
@@ -159,6 +173,11 @@ pub fn judge(address: &str, status: &Status) -> Answer {
     };
     let outcome = if retry { Outcome::Retry(retry_delay(status.details()), text) } else { Outcome::Refused(text) };
     Answer { outcome, answered }
+}
+
+/// Not a server's word but the connection's.
+fn is_local(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 fn is_too_large(message: &str) -> bool {
@@ -284,6 +303,24 @@ mod tests {
             assert_eq!(judged.answered, answered, "{code:?}");
         }
         assert_eq!(judge("a", &Status::new(Code::Ok, "")).outcome, Outcome::Delivered);
+    }
+
+    #[test]
+    fn what_a_broken_connection_says_is_not_the_server_s_word() {
+        let table = [
+            (Code::Cancelled, Answered::Broken),
+            (Code::Unknown, Answered::Broken),
+            (Code::Internal, Answered::Broken),
+            (Code::Unavailable, Answered::Unreachable),
+        ];
+        for (code, answered) in table {
+            let mut status = Status::new(code, "tonic's words");
+            status.set_source(std::sync::Arc::new(std::io::Error::other("connection closed")));
+            let judged = judge("a", &status);
+            assert_eq!(judged.answered, answered, "{code:?}");
+            let Outcome::Retry(None, text) = judged.outcome else { panic!("{code:?}") };
+            assert!(text.contains("connection closed"), "{text}");
+        }
     }
 
     #[test]

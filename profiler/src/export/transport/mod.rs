@@ -2,6 +2,7 @@
 //! [`super::delivery`]'s.
 
 pub mod grpc;
+mod grpc_reply;
 pub mod http;
 pub mod status;
 pub mod tls;

@@ -18,7 +18,7 @@ use crate::export::transport::open;
 
 type Seen = Arc<Mutex<Vec<(http::request::Parts, Bytes)>>>;
 
-/// What a server says: an HTTP status, a message, the gRPC status with its headers.
+/// What a server says: an HTTP status, a message, and behind it the gRPC status with its headers, or nothing.
 #[derive(Clone, Default)]
 struct Says {
     http: u16,
@@ -51,7 +51,8 @@ fn sent(says: Says, change: impl Fn(&mut SinkSettings)) -> (Answer, Seen) {
                         trailers.insert(*name, value.parse().unwrap());
                     }
                     let body = Full::new(Bytes::from_static(says.body.unwrap_or_default()));
-                    let body = body.with_trailers(async move { Some(Ok::<_, Infallible>(trailers)) });
+                    let trailers = (!trailers.is_empty()).then_some(Ok::<_, Infallible>(trailers));
+                    let body = body.with_trailers(async move { trailers });
                     let body = body.map_frame(|frame: Frame<Bytes>| frame);
                     let response = http::Response::builder().status(says.http);
                     Ok::<_, Infallible>(response.header("content-type", "application/grpc").body(body).unwrap())
@@ -96,11 +97,9 @@ fn each_answer_comes_to_its_outcome() {
     throttled
         .trailers
         .push(("grpc-status-details-bin", base64::engine::general_purpose::STANDARD_NO_PAD.encode(details)));
-    let unavailable = Says { http: 503, ..Says::default() };
     let table = [
         (throttled, Answered::Throttled, Some(3), "ResourceExhausted: queue is full"),
         (status(14, "no backend"), Answered::Unavailable, None, "Unavailable: no backend"),
-        (unavailable, Answered::Unavailable, None, "Unavailable"),
     ];
     for (says, answered, after, text) in table {
         assert_retry(&sent(says, |_| {}).0, answered, after, text);
@@ -108,6 +107,8 @@ fn each_answer_comes_to_its_outcome() {
     let refused = [
         (status(12, "unknown service"), "--feature-gates=service.profilesSupport"),
         (status(3, "bad dictionary"), "InvalidArgument: bad dictionary"),
+        // A collector's word for what its pipeline will never take.
+        (status(13, "Permanent error: no exporter"), "Internal: Permanent error: no exporter"),
     ];
     for (says, text) in refused {
         let Outcome::Refused(said) = sent(says, |_| {}).0.outcome else { panic!("{text}") };
@@ -115,6 +116,34 @@ fn each_answer_comes_to_its_outcome() {
     }
     let too_large = status(8, "grpc: received message larger than max (5 vs. 4)");
     assert!(matches!(sent(too_large, |_| {}).0.outcome, Outcome::TooLarge(_)));
+}
+
+#[test]
+fn an_answer_that_ends_before_its_status_is_tried_again() {
+    let (nothing, half, whole) = (b"", b"\0\0\0\0\x02\x0a", b"\0\0\0\0\x02\x0a\0");
+    for body in [&nothing[..], &half[..], &whole[..]] {
+        let says = Says { http: 200, body: Some(body), trailers: Vec::new() };
+        assert_retry(&sent(says, |_| {}).0, Answered::Broken, None, "the answer ended before its status");
+    }
+}
+
+#[test]
+fn a_proxy_that_answers_in_http_means_what_it_means_there() {
+    let answered = |http: u16| sent(Says { http, ..Says::default() }, |_| {}).0;
+    let table = [
+        (429, Answered::Throttled, "answered 429"),
+        (500, Answered::Internal, "answered 500"),
+        (502, Answered::Unavailable, "answered 502"),
+        (503, Answered::Unavailable, "answered 503"),
+    ];
+    for (http, kind, says) in table {
+        assert_retry(&answered(http), kind, None, says);
+    }
+    assert!(matches!(answered(413).outcome, Outcome::TooLarge(_)));
+    for (http, says) in [(403, "answered 403"), (404, "--feature-gates=service.profilesSupport")] {
+        let Outcome::Refused(said) = answered(http).outcome else { panic!("{http}") };
+        assert!(said.contains(says), "{said}");
+    }
 }
 
 #[test]

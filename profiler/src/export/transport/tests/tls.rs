@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -38,8 +38,11 @@ impl Authority {
 
     /// Certificate and key for a name, also as files `NAME.pem` and `NAME.key`.
     fn sign(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        self.sign_as(name, CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    fn sign_as(&self, name: &str, params: CertificateParams) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(self.file(&format!("{name}.pem")), certificate.pem()).unwrap();
         fs::write(self.file(&format!("{name}.key")), key.serialize_pem()).unwrap();
@@ -48,8 +51,18 @@ impl Authority {
 
     /// An HTTPS server that answers 200; with `clients` only to those whose certificate this authority signed.
     fn server(&self, name: &str, clients: bool) -> u16 {
+        self.serve(self.sign(name), clients)
+    }
+
+    /// One whose certificate was good for a year, long ago.
+    fn expired_server(&self, name: &str) -> u16 {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        self.serve(self.sign_as(name, params), false)
+    }
+
+    fn serve(&self, (certificate, key): (CertificateDer<'static>, PrivateKeyDer<'static>), clients: bool) -> u16 {
         tls::install_provider();
-        let (certificate, key) = self.sign(name);
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         let builder = ServerConfig::builder();
@@ -75,18 +88,17 @@ fn only_a_server_whose_authority_is_believed_and_whose_name_is_right_gets_profil
     let (ours, other) = (Authority::new(), Authority::new());
     let good = ours.server("localhost", false);
     let wrong_name = ours.server("elsewhere.example", false);
-    let table = [
-        (good, ours.file("ca.pem"), None),
-        (good, other.file("ca.pem"), Some("certificate")),
-        (wrong_name, ours.file("ca.pem"), Some("certificate")),
-    ];
-    for (port, authority, fault) in table {
-        let mut settings = settings(&format!("otlp+https://localhost:{port}"));
+    let expired = ours.expired_server("localhost");
+    let against = |scheme: &str, port: u16, authority: PathBuf| {
+        let mut settings = settings(&format!("{scheme}://localhost:{port}"));
         settings.tls.certificate_authority = Some(authority);
-        let answer = send(&settings, &message("body"));
-        match fault {
-            None => assert_eq!(answer, delivered()),
-            Some(says) => assert_retry(&answer, Answered::Unreachable, None, says),
+        send(&settings, &message("body"))
+    };
+    assert_eq!(against("otlp+https", good, ours.file("ca.pem")), delivered());
+    let table = [(good, other.file("ca.pem")), (wrong_name, ours.file("ca.pem")), (expired, ours.file("ca.pem"))];
+    for scheme in ["otlp+https", "otlp+grpcs"] {
+        for (port, authority) in table.clone() {
+            assert_retry(&against(scheme, port, authority), Answered::Unreachable, None, "certificate");
         }
     }
 }
