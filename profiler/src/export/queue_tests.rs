@@ -1,6 +1,6 @@
 //! Order and books of what waits, on disk, in memory, and on the way between.
 
-use super::super::spool::tests::TinyDisk;
+use super::super::spool::tests::{ReadOnly, TinyDisk};
 use super::*;
 
 fn message(number: u64) -> Message {
@@ -86,6 +86,73 @@ fn a_full_disk_falls_back_to_memory_in_order_and_back_again() {
     let mut again = Queue::open("test".into(), MemoryLimits::default(), Some(&options), Arc::default());
     delivered.extend(drain(&mut again));
     assert_eq!(delivered, (0..next).collect::<Vec<_>>());
+}
+
+/// Does something, and what it logged.
+fn logged<T>(does: impl FnOnce() -> T) -> (T, String) {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let lines = tracing_subscriber::fmt().with_writer(log.reopen().unwrap()).finish();
+    let done = tracing::subscriber::with_default(lines, does);
+    (done, std::fs::read_to_string(log.path()).unwrap())
+}
+
+#[test]
+fn a_spool_that_is_read_only_at_the_start_leaves_memory_and_is_sent_after_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SpoolOptions { folder: folder.path().join("sink"), max_bytes: 1 << 20 };
+    let open = || queue(MemoryLimits::default(), Some(options.clone()));
+    let mut first = open();
+    (0..3).for_each(|number| first.push(message(number)));
+    first.close(None);
+    drop(first);
+
+    let Some(read_only) = ReadOnly::make(&options.folder) else { return };
+    let (mut second, said) = logged(open);
+    let sentence = format!(
+        "can't open the spool {}/lock: Read-only file system (os error 30); undelivered profiles are kept in memory only",
+        options.folder.display()
+    );
+    assert_eq!(said.matches(&sentence).count(), 1, "{said}");
+    let (_, said) = logged(|| (3..5).for_each(|number| second.push(message(number))));
+    assert_eq!(said, "", "once is enough");
+    let snapshot = second.counters.snapshot();
+    assert_eq!((snapshot.spool_errors, snapshot.found.messages, snapshot.in_memory.messages), (1, 0, 2));
+    assert_eq!(drain(&mut second), [3, 4]);
+    second.close(None);
+    drop((second, read_only));
+
+    let mut third = open();
+    assert_eq!((third.counters.snapshot().found.messages, third.counters.snapshot().spool_errors), (3, 0));
+    assert_eq!(drain(&mut third), [0, 1, 2]);
+}
+
+#[test]
+fn a_spool_that_becomes_read_only_falls_back_to_memory_in_order_and_back_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SpoolOptions { folder: folder.path().join("sink"), max_bytes: 1 << 20 };
+    let mut queue = queue(MemoryLimits::default(), Some(options.clone()));
+    // Three fit into a segment, and the next wants a new file.
+    (0..3).for_each(|number| queue.push(message(number)));
+    let Some(read_only) = ReadOnly::make(&options.folder) else { return };
+    let (_, said) = logged(|| (3..5).for_each(|number| queue.push(message(number))));
+    let sentence = format!(
+        "can't write the spool {}: Read-only file system (os error 30); undelivered profiles are kept in memory until it \
+         can",
+        options.folder.display()
+    );
+    assert_eq!(said.matches(&sentence).count(), 1, "{said}");
+    let snapshot = queue.counters.snapshot();
+    assert_eq!((snapshot.spool_errors, snapshot.in_spool.messages, snapshot.in_memory.messages), (2, 3, 2));
+
+    drop(read_only);
+    let (_, said) = logged(|| queue.push(message(5)));
+    assert!(said.contains("the spool takes profiles again"), "{said}");
+    let snapshot = queue.counters.snapshot();
+    assert_eq!((snapshot.in_spool.messages, snapshot.in_memory.messages), (6, 0));
+    queue.close(None);
+    drop(queue);
+    let mut again = Queue::open("test".into(), MemoryLimits::default(), Some(&options), Arc::default());
+    assert_eq!(drain(&mut again), [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]

@@ -273,6 +273,48 @@ impl Drop for TinyDisk {
     }
 }
 
+/// A folder that is read-only at its path until this goes; `None` where mounting is not allowed. Files that are open stay writable.
+pub(crate) struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    pub(crate) fn make(folder: &Path) -> Option<ReadOnly> {
+        let mount = |words: &[&str], paths: &[&Path]| {
+            Command::new("mount").args(words).args(paths).output().is_ok_and(|output| output.status.success())
+        };
+        if !mount(&["--bind"], &[folder, folder]) {
+            eprintln!("skipped: this user can't mount a folder over itself");
+            return None;
+        }
+        let mounted = ReadOnly(folder.to_owned());
+        assert!(mount(&["-o", "remount,bind,ro"], &[folder]), "{} can't be made read-only", folder.display());
+        Some(mounted)
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_read_only_folder_is_an_error_with_its_name_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = open(folder.path());
+    (0..3).for_each(|number| spool.append(&message(number)).unwrap());
+    drop(spool);
+    let path = only_segment(folder.path());
+    let before = fs::read(&path).unwrap();
+
+    let Some(read_only) = ReadOnly::make(folder.path()) else { return };
+    let Err(error) = Spool::open(folder.path(), MAX) else { panic!("a read-only folder") };
+    let SpoolError::Open { path: lock, source } = error else { panic!("{error}") };
+    assert_eq!((lock, source.kind()), (folder.path().join("lock"), io::ErrorKind::ReadOnlyFilesystem));
+    assert_eq!(fs::read(&path).unwrap(), before);
+    drop(read_only);
+    assert_eq!(drain(&mut open(folder.path())), [message(0), message(1), message(2)]);
+}
+
 #[test]
 fn a_full_disk_refuses_what_does_not_fit_keeps_the_rest_and_takes_more_once_there_is_space() {
     let Some(disk) = TinyDisk::mount(256) else { return };
