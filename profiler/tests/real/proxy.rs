@@ -1,18 +1,21 @@
 //! What stands between an agent and a server and goes wrong as it is told.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConfig, ServerConnection};
 
 /// How often the listener and the connections look whether something changed.
 const LOOK: Duration = Duration::from_millis(5);
 /// What a slow reader takes at a time, each [`LOOK`]: 20 kB a second.
 const SLOW_BYTES: usize = 100;
+/// Largest segment that a slow reader takes; a client's own buffer grows with it.
+const SLOW_SEGMENT: libc::c_int = 536;
 
 /// What the proxy does to new connections.
 #[derive(Clone)]
@@ -25,8 +28,9 @@ pub(crate) enum Mode {
     Reset,
     /// Connections are taken, and nothing is read or written.
     BlackHole,
-    /// What is sent is read slowly, and never answered.
-    SlowReader,
+    /// What is sent is read slowly, and never answered; only as a proxy's first mode. Counts the bytes that a client handed to its
+    /// kernel on one connection, at most: fewer than it had to say are a client that could not go on.
+    SlowReader(Arc<AtomicUsize>),
     /// Each request is answered so many times with this text; then everything goes through.
     Answer(&'static str, Arc<AtomicUsize>),
     /// A TLS server; what is inside goes through.
@@ -59,6 +63,9 @@ impl Proxy {
     pub(crate) fn new(server: &str, mode: Mode) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        if matches!(mode, Mode::SlowReader(_)) {
+            narrow(&listener);
+        }
         let shared = Arc::new(Shared {
             server: server.to_owned(),
             mode: Mutex::new((mode, 0)),
@@ -99,12 +106,15 @@ impl Drop for Proxy {
 
 fn listen(shared: &Arc<Shared>, listener: TcpListener, address: SocketAddr) {
     listener.set_nonblocking(true).unwrap();
+    let mut is_narrow = matches!(shared.mode.lock().unwrap().0, Mode::SlowReader(_));
     let mut listener = Some(listener);
     while !shared.ended.load(Ordering::Relaxed) {
         let (mode, number) = shared.mode.lock().unwrap().clone();
-        if matches!(mode, Mode::Refuse) {
-            listener = None;
-        } else if listener.is_none() {
+        // Small buffers are a listener's for good.
+        if matches!(mode, Mode::Refuse) || (is_narrow && !matches!(mode, Mode::SlowReader(_))) {
+            (listener, is_narrow) = (None, false);
+        }
+        if listener.is_none() && !matches!(mode, Mode::Refuse) {
             listener = TcpListener::bind(address).ok();
             let Some(listener) = &listener else { continue };
             listener.set_nonblocking(true).unwrap();
@@ -134,12 +144,7 @@ fn serve(shared: &Shared, mode: &Mode, mut stream: TcpStream) {
         Mode::Refuse => {}
         Mode::Reset => reset(&stream),
         Mode::BlackHole => wait_for_the_cut(&stream),
-        Mode::SlowReader => {
-            let mut little = [0; SLOW_BYTES];
-            while stream.read(&mut little).is_ok_and(|read| read > 0) {
-                std::thread::sleep(LOOK);
-            }
-        }
+        Mode::SlowReader(handed_over) => read_slowly(stream, handed_over),
         Mode::Answer(text, times) => {
             if times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
                 return pass(shared, stream);
@@ -148,16 +153,7 @@ fn serve(shared: &Shared, mode: &Mode, mut stream: TcpStream) {
                 let _ = stream.write_all(text.as_bytes());
             }
         }
-        Mode::Tls(config) => {
-            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(config)).unwrap(), stream);
-            if let Some(request) = read_request(&mut stream)
-                && let Some(answer) = ask(&shared.server, &request)
-            {
-                let _ = stream.write_all(&answer);
-                stream.conn.send_close_notify();
-                let _ = stream.flush();
-            }
-        }
+        Mode::Tls(config) => pass_inside(shared, config, stream),
     }
 }
 
@@ -171,21 +167,60 @@ fn wait_for_the_cut(stream: &TcpStream) {
     }
 }
 
+/// Until the client ends it.
+fn read_slowly(mut stream: TcpStream, handed_over: &AtomicUsize) {
+    let (mut little, mut read) = ([0; SLOW_BYTES], 0);
+    while let Ok(more @ 1..) = stream.read(&mut little) {
+        read += more;
+        handed_over.fetch_max(read + unread(&stream), Ordering::Relaxed);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Bytes that the other side has handed to its kernel and nobody has read here: those in its queue and in ours (proc(5),
+/// `/proc/net/tcp`).
+fn unread(stream: &TcpStream) -> usize {
+    let (ours, theirs) = (in_hex(stream.local_addr().unwrap()), stream.peer_addr().map(in_hex).unwrap_or_default());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queues = table.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, remote) = (fields.next()?, fields.next()?);
+        let (sending, received) = fields.nth(1)?.split_once(':')?;
+        let queue = if (local, remote) == (&*theirs, &*ours) {
+            sending
+        } else if (local, remote) == (&*ours, &*theirs) {
+            received
+        } else {
+            return None;
+        };
+        usize::from_str_radix(queue, 16).ok()
+    });
+    queues.sum()
+}
+
+/// An address as the kernel's tables show it.
+fn in_hex(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { panic!("{address} is not of loopback's IPv4") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+}
+
+/// Makes the kernel keep next to nothing for who connects here, so that a request does not fit between client and reader.
+fn narrow(listener: &TcpListener) {
+    // 1 is raised to the smallest that there is (socket(7)).
+    set_option(listener, libc::SOL_SOCKET, libc::SO_RCVBUF, &1);
+    set_option(listener, libc::IPPROTO_TCP, libc::TCP_MAXSEG, &SLOW_SEGMENT);
+}
+
 /// Closing with time 0 sends a reset (socket(7), `SO_LINGER`).
 fn reset(stream: &TcpStream) {
-    use std::os::fd::AsRawFd as _;
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    // SAFETY: the option's value is a linger of that size, and the descriptor is open.
-    let result = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of::<libc::linger>() as libc::socklen_t,
-        )
-    };
-    assert_eq!(result, 0);
+    set_option(stream, libc::SOL_SOCKET, libc::SO_LINGER, &libc::linger { l_onoff: 1, l_linger: 0 });
+}
+
+fn set_option<T>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: &T) {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the value is readable for that length, and the descriptor is open.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), length) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
 fn pass(shared: &Shared, client: TcpStream) {
@@ -193,13 +228,78 @@ fn pass(shared: &Shared, client: TcpStream) {
     shared.open.lock().unwrap().extend(server.try_clone());
     let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else { return };
     let forth = std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from_client, &mut to_server);
+        let _ = io::copy(&mut from_client, &mut to_server);
         let _ = to_server.shutdown(Shutdown::Write);
     });
     let (mut from_server, mut to_client) = (server, client);
-    let _ = std::io::copy(&mut from_server, &mut to_client);
+    let _ = io::copy(&mut from_server, &mut to_client);
     let _ = to_client.shutdown(Shutdown::Both);
     let _ = forth.join();
+}
+
+/// [`pass`] for what is inside TLS.
+fn pass_inside(shared: &Shared, config: &Arc<ServerConfig>, mut client: TcpStream) {
+    let mut secure = ServerConnection::new(Arc::clone(config)).unwrap();
+    // A client that does not believe the certificate ends it here.
+    if secure.complete_io(&mut client).is_err() {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(&shared.server) else { return };
+    shared.open.lock().unwrap().extend(server.try_clone());
+    let (Ok(from_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) else { return };
+    let secure = Arc::new(Mutex::new(secure));
+    let of_thread = Arc::clone(&secure);
+    let forth = std::thread::spawn(move || {
+        let _ = decrypt(&of_thread, from_client, &to_server);
+        let _ = to_server.shutdown(Shutdown::Write);
+    });
+    let _ = encrypt(&secure, server, &client);
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = forth.join();
+}
+
+fn decrypt(secure: &Mutex<ServerConnection>, mut from: TcpStream, mut to: &TcpStream) -> io::Result<()> {
+    // The handshake may have read beyond its own end.
+    let (mut part, mut read) = ([0_u8; 16 << 10], 0);
+    loop {
+        let (mut fresh, mut plain) = (&part[..read], Vec::<u8>::new());
+        loop {
+            let mut secure = secure.lock().unwrap();
+            if !fresh.is_empty() {
+                secure.read_tls(&mut fresh)?;
+            }
+            let state = secure.process_new_packets().map_err(io::Error::other)?;
+            let known = plain.len();
+            plain.resize(known + state.plaintext_bytes_to_read(), 0);
+            secure.reader().read_exact(&mut plain[known..])?;
+            if fresh.is_empty() {
+                break;
+            }
+        }
+        to.write_all(&plain)?;
+        read = from.read(&mut part)?;
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn encrypt(secure: &Mutex<ServerConnection>, mut from: TcpStream, mut to: &TcpStream) -> io::Result<()> {
+    let mut part = [0; 16 << 10];
+    loop {
+        let read = from.read(&mut part)?;
+        let mut secure = secure.lock().unwrap();
+        if read == 0 {
+            secure.send_close_notify();
+        }
+        secure.writer().write_all(&part[..read])?;
+        while secure.wants_write() {
+            secure.write_tls(&mut to)?;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// An HTTP/1.1 request with `content-length`, whole.
@@ -218,15 +318,4 @@ fn read_request(stream: &mut impl Read) -> Option<Vec<u8>> {
             _ => return None,
         }
     }
-}
-
-/// The server's whole answer, on a connection of its own.
-fn ask(server: &str, request: &[u8]) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).ok()?;
-    let line = request.windows(2).position(|two| two == b"\r\n")? + 2;
-    let request = [&request[..line], b"connection: close\r\n", &request[line..]].concat();
-    stream.write_all(&request).ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    Some(answer)
 }
