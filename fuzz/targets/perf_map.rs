@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use symbolizer::perf_map::{PerfMap, PerfMapLimits};
 
 fuzz_target!(|data: &[u8]| {
-    let limits = PerfMapLimits { functions: 64, name_bytes: 1024, name: 100 };
+    let limits = PerfMapLimits { functions: 64, name_bytes: 1024, name: 100, ..PerfMapLimits::default() };
     let map = PerfMap::parse(data, limits);
     for line in data.split(|byte| *byte == b'\n') {
         let digits = line.split(|byte| *byte == b' ').next().unwrap_or_default();

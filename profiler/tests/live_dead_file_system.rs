@@ -195,7 +195,7 @@ fn a_perf_map_that_falls_silent_costs_one_wait_and_no_other_names() {
     std::thread::spawn(move || {
         let symbolizer = Symbolizer::new(naming()).unwrap();
         let names = [&dead, &dead, &alive].map(|place| {
-            let reading = symbolizer.perf_map(place, 100, None)?;
+            let reading = symbolizer.perf_map(place, 100, None).in_time()?;
             reading.map.lookup(0x10).map(str::to_owned)
         });
         let _ = done.send((names, symbolizer.statistics()));

@@ -41,7 +41,7 @@ failures! {
     /// Parsing took longer than the limit; the file's debug information is not used further.
     TimeLimit = "time_limit",
     /// The caller stopped waiting, or did not begin to, since the worker owes an answer: names come with the next call, a perf
-    /// map's when it is asked for again.
+    /// map's once it was read.
     Late = "late",
     /// An executable, a debug file or a perf map that was not read, since its file system did not answer a short time ago.
     Silent = "silent_file_system",
@@ -68,6 +68,8 @@ failures! {
     /// A perf map's lines, and rests of lines, that were refused by [`PerfMapLimits`](crate::perf_map::PerfMapLimits), at each
     /// reading.
     PerfMapRefused = "perf_map_lines_refused",
+    /// A perf map's lines that were not looked at, since reading it took longer than the limit, at each reading.
+    PerfMapOutOfTime = "perf_map_lines_out_of_time",
 }
 
 /// A snapshot of everything counted.

@@ -11,7 +11,7 @@ use crate::demangle::Demangle;
 use crate::executable::Executable;
 use crate::frame::Frames;
 use crate::memo::{Memo, MemoNumbers};
-use crate::perf_map::locate::{Place, Reading, Version};
+use crate::perf_map::locate::{self, Place, Version};
 use crate::statistics::{Counters, Failure, Statistics};
 use crate::worker::{Job, Reply, Worker};
 use crate::workers::{Asked, Workers};
@@ -155,22 +155,25 @@ impl Symbolizer {
         false
     }
 
-    /// Reads a process's perf map of at most `most_bytes`; `None` if there is none, if it is still of the version that is
+    /// Reads a process's perf map of at most `most_bytes`. Nothing is told if there is none, if it is still of the version that is
     /// `known`, or if its file system does not answer.
-    pub fn perf_map(&self, place: &Arc<Place>, most_bytes: u64, known: Option<Version>) -> Option<Reading> {
+    pub fn perf_map(&self, place: &Arc<Place>, most_bytes: u64, known: Option<Version>) -> locate::Asked {
         let (reply, receiver) = channel();
         if !self.ask(Job::PerfMap { place: Arc::clone(place), most_bytes, known, reply }) {
-            return None;
+            return locate::Asked::Told(None);
         }
         match receiver.recv_timeout(self.options.wait) {
-            Ok(reading) => reading,
+            Ok(reading) => locate::Asked::Told(reading),
             Err(RecvTimeoutError::Timeout) => {
                 self.counters.fail(Failure::Late);
                 self.workers.stopped_waiting(place.key(), Instant::now());
-                None
+                locate::Asked::Late(receiver)
             }
             // The thread was given up before it came to this.
-            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.counters.fail(Failure::Late);
+                locate::Asked::Told(None)
+            }
         }
     }
 
@@ -203,5 +206,60 @@ impl Symbolizer {
             memo_evictions: evictions,
             ..self.counters.snapshot()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::perf_map::locate::Reading;
+    use crate::perf_map::{PerfMap, PerfMapLimits};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// One that waits so long, with a thread that does this about perf maps; and a place where there is none.
+    fn with_work(wait: Duration, work: impl Fn(Job) + Clone + Send + Sync + 'static) -> (Symbolizer, Arc<Place>) {
+        let options = Arc::new(Options { wait, ..Options::default() });
+        let workers = Workers::start(1, PATIENCE, move || {
+            let work = work.clone();
+            Box::new(move |job, _| work(job))
+        });
+        let (memo, counters) = (Arc::new(Memo::new(1 << 20)), Arc::default());
+        let symbolizer = Symbolizer { options, memo, counters, workers: workers.unwrap(), empty: Frames::from([]) };
+        let nowhere = File::open("/proc/self").unwrap();
+        let place = Place::below(nowhere.into(), "/proc".as_ref(), std::process::id()).unwrap();
+        (symbolizer, Arc::new(place))
+    }
+
+    #[test]
+    fn a_perf_map_that_takes_longer_than_the_wait_is_told_later() {
+        let (end, ends) = channel::<()>();
+        let ends = Arc::new(Mutex::new(ends));
+        let (symbolizer, place) = with_work(Duration::ZERO, move |job| {
+            let Job::PerfMap { reply, .. } = job else { panic!("nothing else was asked for") };
+            let _ = ends.lock().unwrap().recv();
+            let map = PerfMap::parse(b"10 10 f\n", PerfMapLimits::default());
+            let version = Version { size: 8, inode: 1 };
+            let _ = reply.send(Some(Reading { map, version, at: Instant::now(), took: Duration::ZERO }));
+        });
+        let locate::Asked::Late(reading) = symbolizer.perf_map(&place, 100, None) else { panic!("nobody was to wait") };
+        assert!(
+            matches!(symbolizer.perf_map(&place, 100, None), locate::Asked::Told(None)),
+            "it owes the first answer"
+        );
+        assert_eq!(symbolizer.statistics().failure(Failure::Late), 2);
+        end.send(()).unwrap();
+        let reading = reading.recv_timeout(PATIENCE).expect("it is read all the same");
+        assert_eq!(reading.unwrap().map.lookup(0x10), Some("f"));
+    }
+
+    #[test]
+    fn a_perf_map_that_its_thread_never_comes_to_is_counted() {
+        let (symbolizer, place) = with_work(PATIENCE, drop);
+        assert!(matches!(symbolizer.perf_map(&place, 100, None), locate::Asked::Told(None)));
+        assert_eq!(symbolizer.statistics().failure(Failure::Late), 1);
     }
 }

@@ -95,7 +95,8 @@ impl Worker {
         match job {
             Job::Forget(key) => self.remove(key),
             Job::PerfMap { place, most_bytes, known, reply } => {
-                let outcome = catch_unwind(AssertUnwindSafe(|| place.read(most_bytes, known, watch)));
+                let time = self.options.file_time_limit;
+                let outcome = catch_unwind(AssertUnwindSafe(|| place.read(most_bytes, known, time, watch)));
                 let reading = match outcome {
                     Ok(Ok(reading)) => reading,
                     Ok(Err(error)) => {
@@ -109,6 +110,7 @@ impl Worker {
                         None
                     }
                 };
+                // The caller may have stopped waiting for good: then it is read again when it is asked for.
                 let _ = reply.send(reading);
             }
             Job::Symbolize { request, executable, addresses, reply } => {
@@ -125,9 +127,15 @@ impl Worker {
         }
     }
 
+    /// Drops what is known of an executable. Its names stay in the memo, unless there may be better ones: nobody would know that
+    /// any more.
     fn remove(&mut self, key: u64) {
-        if let Some(Entry { state: State::Ready(_), .. }) = self.entries.remove(&key) {
+        let Some(entry) = self.entries.remove(&key) else { return };
+        if entry.is_ready() {
             statistics::subtract(&self.counters.files_open);
+        }
+        if entry.lacks.is_some() {
+            self.memo.forget(key);
         }
     }
 
@@ -194,11 +202,9 @@ impl Worker {
     /// What could not be read is read again after a while, and what was read without a debug file when that answers.
     fn forget_if_outdated(&mut self, key: u64, watch: &Watch) {
         let Some(entry) = self.entries.get(&key) else { return };
-        if matches!(entry.state, State::Retry(when) if when <= Instant::now()) {
+        let is_due = matches!(entry.state, State::Retry(when) if when <= Instant::now());
+        if is_due || entry.lacks.is_some_and(|origin| !watch.is_silent(origin)) {
             self.remove(key);
-        } else if entry.lacks.is_some_and(|origin| !watch.is_silent(origin)) {
-            self.remove(key);
-            self.memo.forget(key);
         }
     }
 
@@ -221,7 +227,6 @@ impl Worker {
             if !self.drop_oldest(Entry::is_ready) {
                 break;
             }
-            statistics::subtract(&self.counters.files_open);
             statistics::add(&self.counters.files_evicted);
         }
         while self.entries.len() > most_files * NAMELESS_PER_FILE && self.drop_oldest(|entry| !entry.is_ready()) {}
@@ -231,16 +236,15 @@ impl Worker {
     fn drop_oldest(&mut self, qualifies: impl Fn(&Entry) -> bool) -> bool {
         let candidates = self.entries.iter().filter(|(_, entry)| qualifies(entry));
         let oldest = candidates.min_by_key(|(_, entry)| entry.last_use).map(|(key, _)| *key);
-        oldest.is_some_and(|key| self.entries.remove(&key).is_some())
+        oldest.inspect(|key| self.remove(*key)).is_some()
     }
 }
 
 impl Drop for Worker {
     /// A worker that was given up may come back, and takes its files with it.
     fn drop(&mut self) {
-        for _ in self.entries.values().filter(|entry| entry.is_ready()) {
-            statistics::subtract(&self.counters.files_open);
-        }
+        let keys: Vec<u64> = self.entries.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.remove(key));
     }
 }
 
@@ -319,6 +323,33 @@ mod tests {
             assert_eq!((counted.files_opened, counted.files_open), (opened, 1));
             assert_eq!(counted.failure(Failure::Silent), 1, "once, when it was looked for");
         }
+    }
+
+    #[test]
+    fn names_made_without_a_debug_file_that_may_answer_go_with_the_file_they_came_from() {
+        let Some(vdso) = vdso() else { return println!("skipped: no vDSO") };
+        let root = tempfile::tempdir().unwrap();
+        let root: Arc<File> = File::open(root.path()).unwrap().into();
+        let silent = Watch::avoiding(&[Origin::DebugFiles(Some(Directory::of(&root)))]);
+        let executable = |key| {
+            let content = Content::Bytes(vdso.clone());
+            Executable { key, content, path: "[vdso]".into(), root: Some(root.clone()) }
+        };
+        let memo = Arc::new(Memo::new(1 << 20));
+        let options = Arc::new(Options { open_files: 1, ..Options::default() });
+        let mut worker = Worker::new(options, memo.clone(), Arc::default());
+        for (key, watch) in [(1, &silent), (2, &Watch::default()), (3, &silent)] {
+            work_watched(&mut worker, executable(key), watch);
+            assert_eq!(worker.entries.len(), 1);
+        }
+        let is_remembered = |key| memo.get(key, &[0x1000], &mut Vec::new(), &Frames::from([])).is_empty();
+        assert_eq!(
+            [1, 2, 3].map(is_remembered),
+            [false, true, true],
+            "the first was pushed out, the last is known to lack"
+        );
+        drop(worker);
+        assert_eq!([1, 2, 3].map(is_remembered), [false, true, false], "the thread was given up");
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn a_map_is_read_once_for_each_version() {
     let place = Arc::new(Place::of(directory.path(), 700).unwrap());
     let symbolizer = Symbolizer::new(Options::default()).unwrap();
     let read = |known: Option<Version>| {
-        let reading = symbolizer.perf_map(&place, 100, known)?;
+        let reading = symbolizer.perf_map(&place, 100, known).in_time()?;
         Some((reading.map.lookup(0x10).map(str::to_owned), reading.version))
     };
     assert_eq!(read(None), None, "there is none");

@@ -1,15 +1,17 @@
 //! Code made at run time: named by the map that the run time wrote, if it wrote one.
 //!
 //! Maps only grow, and a large one takes its time to read: one is read again when it changed and a name was missing, and only
-//! after a pause in proportion to what the last reading took. All together keep within a budget: the one that was not used for
-//! the longest time is dropped first.
+//! after a pause in proportion to what the last reading took. What takes longer than anybody waits is kept when it comes: were it
+//! thrown away, it would be read again and again. All together keep within a budget: the one that was not used for the longest
+//! time is dropped first.
 
 use hashbrown::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use symbolizer::perf_map::PerfMap;
-use symbolizer::perf_map::locate::{Place, Reading, Version};
+use symbolizer::perf_map::locate::{Asked, Place, Reading, Version};
 use symbolizer::{Failure, Statistics, Symbolizer};
 
 use super::functions::Functions;
@@ -24,6 +26,8 @@ const MAX_BYTES: usize = 64 << 20;
 const MAX_MAPS: usize = 32;
 /// The pause between two readings is this many times as long as the last one took: 1 % of a CPU at most.
 const PAUSE: u32 = 100;
+/// How long a late reading is looked for. One takes some seconds; by then its thread hangs, or waits behind one that does.
+const LATE_FOR: Duration = Duration::from_secs(300);
 
 struct Known {
     /// Empty once it was dropped; what else is known keeps it from being read again too soon.
@@ -35,6 +39,12 @@ struct Known {
     used: u64,
 }
 
+/// A reading that nobody waits for any more.
+struct Late {
+    reading: Receiver<Option<Reading>>,
+    since: Instant,
+}
+
 /// A process, where its map is, and the locations to be named by it.
 type Wanted = ((u32, u64), Arc<Place>, Vec<usize>);
 
@@ -42,9 +52,13 @@ type Wanted = ((u32, u64), Arc<Place>, Vec<usize>);
 #[derive(Default)]
 pub(super) struct RunTimeCode {
     maps: HashMap<(u32, u64), Known>,
+    late: HashMap<(u32, u64), Late>,
     uses: u64,
     dropped: u64,
     refused: u64,
+    out_of_time: u64,
+    /// Times that names were missing since their map was still being read, or was lost on the way.
+    not_told: u64,
 }
 
 impl RunTimeCode {
@@ -58,6 +72,7 @@ impl RunTimeCode {
                 by_mapping.entry(mapping).or_insert_with(|| (process, place.clone(), Vec::new())).2.push(number);
             }
         }
+        self.take_late(Instant::now());
         let mut wanted: Vec<_> = by_mapping.into_iter().collect();
         wanted.sort_unstable_by_key(|(mapping, _)| *mapping);
         for (_, (process, place, locations)) in wanted {
@@ -77,14 +92,16 @@ impl RunTimeCode {
     pub(super) fn count_into(&self, statistics: &mut Statistics) {
         statistics.add(Failure::PerfMapDropped, self.dropped);
         statistics.add(Failure::PerfMapRefused, self.refused);
+        statistics.add(Failure::PerfMapOutOfTime, self.out_of_time);
+        statistics.add(Failure::Late, self.not_told);
     }
 
-    /// The map of a process, read again if that is worth it; `read` gives none if it is still of the version that is known.
+    /// The map of a process, read again if that is worth it; `read` tells none if it is still of the version that is known.
     fn map(
         &mut self,
         process: (u32, u64),
         addresses: &[u64],
-        read: impl FnOnce(Option<Version>) -> Option<Reading>,
+        read: impl FnOnce(Option<Version>) -> Asked,
     ) -> Option<&PerfMap> {
         self.uses += 1;
         let known = self.maps.get(&process);
@@ -93,13 +110,56 @@ impl RunTimeCode {
             complete || known.read_at.elapsed() < known.took * PAUSE
         });
         let version = known.and_then(|known| known.version);
-        if !fresh && let Some(Reading { map, version, at: read_at, took }) = read(version) {
-            self.refused += map.counts().refused;
-            self.keep(process, Known { map, version: Some(version), read_at, took, used: 0 }, MAX_BYTES);
+        if !fresh {
+            if self.late.contains_key(&process) {
+                self.not_told += 1;
+            } else {
+                match read(version) {
+                    Asked::Told(reading) => self.take(process, reading),
+                    Asked::Late(reading) => self.look_for(process, reading),
+                }
+            }
         }
         let known = self.maps.get_mut(&process)?;
         known.used = self.uses;
         Some(&known.map)
+    }
+
+    /// Takes in what came of a reading.
+    fn take(&mut self, process: (u32, u64), reading: Option<Reading>) {
+        let Some(Reading { map, version, at: read_at, took }) = reading else { return };
+        self.refused += map.counts().refused;
+        self.out_of_time += map.counts().out_of_time;
+        self.keep(process, Known { map, version: Some(version), read_at, took, used: self.uses }, MAX_BYTES);
+    }
+
+    /// Takes in what has come late, also of processes that nobody asks for just now: it takes memory wherever it is.
+    fn take_late(&mut self, now: Instant) {
+        let mut come = Vec::new();
+        self.late.retain(|process, late| match late.reading.try_recv() {
+            Ok(reading) => {
+                come.push((*process, reading));
+                false
+            }
+            Err(TryRecvError::Empty) => now.saturating_duration_since(late.since) < LATE_FOR,
+            Err(TryRecvError::Disconnected) => {
+                self.not_told += 1;
+                false
+            }
+        });
+        for (process, reading) in come {
+            self.take(process, reading);
+        }
+    }
+
+    fn look_for(&mut self, process: (u32, u64), reading: Receiver<Option<Reading>>) {
+        if self.late.len() >= MAX_MAPS
+            && let Some(oldest) = self.late.iter().min_by_key(|(_, late)| late.since).map(|(process, _)| *process)
+        {
+            self.late.remove(&oldest);
+            self.dropped += 1;
+        }
+        self.late.insert(process, Late { reading, since: Instant::now() });
     }
 
     /// Takes a map in; others make way for it if all take more than `most` bytes.
@@ -123,6 +183,8 @@ impl RunTimeCode {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use symbolizer::perf_map::PerfMapLimits;
 
     use super::*;
@@ -132,6 +194,18 @@ mod tests {
     fn known(used: u64) -> Known {
         let map = PerfMap::parse(b"1000 10 a name\n", PerfMapLimits::default());
         Known { map, version: Some(VERSION), read_at: Instant::now(), took: Duration::ZERO, used }
+    }
+
+    /// That took seconds.
+    fn reading() -> Option<Reading> {
+        let Known { map, read_at: at, .. } = known(0);
+        Some(Reading { map, version: VERSION, at, took: Duration::from_secs(5) })
+    }
+
+    fn late(maps: &RunTimeCode) -> u64 {
+        let mut statistics = Statistics { failures: vec![0; Failure::ALL.len()], ..Statistics::default() };
+        maps.count_into(&mut statistics);
+        statistics.failure(Failure::Late)
     }
 
     fn with_names(maps: &RunTimeCode) -> Vec<u32> {
@@ -166,6 +240,64 @@ mod tests {
         }
         assert_eq!((maps.maps.len(), maps.maps.contains_key(&(0, 0)), maps.dropped), (MAX_MAPS, false, 1));
     }
+
+    #[test]
+    fn a_map_that_comes_late_is_read_once_and_then_rests_like_any_other() {
+        let mut maps = RunTimeCode::default();
+        let (reply, receiver) = channel();
+        assert!(maps.map((1, 0), &[0x1000], |_| Asked::Late(receiver)).is_none());
+        let never = |_: Option<Version>| -> Asked { panic!("nobody is to be asked") };
+        maps.take_late(Instant::now());
+        assert!(maps.map((1, 0), &[0x1000], never).is_none());
+        assert_eq!(late(&maps), 1);
+        reply.send(reading()).unwrap();
+        maps.take_late(Instant::now());
+        for (address, name) in [(0x1000, Some("a name")), (0x2000, None)] {
+            assert_eq!(maps.map((1, 0), &[address], never).unwrap().lookup(address), name);
+        }
+        assert_eq!((late(&maps), maps.late.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_was_known_serves_while_it_is_read_again() {
+        let mut maps = RunTimeCode::default();
+        maps.keep((1, 0), known(0), MAX_BYTES);
+        let (_reply, receiver) = channel();
+        let map = maps.map((1, 0), &[0x1000, 0x2000], |_| Asked::Late(receiver));
+        assert_eq!(map.unwrap().lookup(0x1000), Some("a name"));
+        let map = maps.map((1, 0), &[0x1000, 0x2000], |_| panic!("it is being read"));
+        assert_eq!(map.unwrap().lookup(0x1000), Some("a name"));
+    }
+
+    #[test]
+    fn a_late_map_that_does_not_come_is_asked_for_again() {
+        let mut maps = RunTimeCode::default();
+        for is_lost in [true, false] {
+            let (reply, receiver) = channel();
+            assert!(maps.map((1, 0), &[0x1000], |_| Asked::Late(receiver)).is_none());
+            let _reply = (!is_lost).then_some(reply);
+            let begun = maps.late[&(1, 0)].since;
+            maps.take_late(begun);
+            assert_eq!(maps.late.is_empty(), is_lost);
+            maps.take_late(begun + LATE_FOR);
+            assert!(maps.late.is_empty());
+        }
+        assert!(maps.map((1, 0), &[0x1000], |_| Asked::Told(reading())).is_some());
+        assert_eq!(late(&maps), 1, "that it was lost");
+    }
+
+    #[test]
+    fn no_more_late_maps_are_looked_for_than_the_bound() {
+        let mut maps = RunTimeCode::default();
+        let mut replies = Vec::new();
+        for pid in 0..=MAX_MAPS as u32 {
+            let (reply, receiver) = channel();
+            replies.push(reply);
+            maps.look_for((pid, 0), receiver);
+        }
+        assert_eq!((maps.late.len(), maps.dropped), (MAX_MAPS, 1));
+    }
+
     #[test]
     fn what_can_t_be_read_again_serves_as_it_was() {
         let mut maps = RunTimeCode::default();
@@ -174,11 +306,11 @@ mod tests {
         for (address, name) in [(0x1000, Some("a name")), (0x2000, None)] {
             let read = |known| {
                 asked.push(known);
-                None
+                Asked::Told(None)
             };
             assert_eq!(maps.map((1, 0), &[address], read).unwrap().lookup(address), name);
         }
         assert_eq!(asked, [Some(VERSION)], "only where a name was missing");
-        assert!(maps.map((2, 0), &[0x1000], |_| None).is_none(), "there is none");
+        assert!(maps.map((2, 0), &[0x1000], |_| Asked::Told(None)).is_none(), "there is none");
     }
 }

@@ -34,7 +34,8 @@ impl Builder {
     /// Code that was made after everything before.
     pub(super) fn add(&mut self, start: u64, end: u64, name: &[u8]) {
         self.make_way(start, end);
-        let text = String::from_utf8_lossy(name);
+        // One byte more than fits, so that a cut shows: of a line of 64 MiB nothing else need become text, of three times its size.
+        let text = String::from_utf8_lossy(&name[..name.len().min(self.limits.name.saturating_add(1))]);
         let kept = prefix(&text, self.limits.name);
         if !self.has_place() || self.used + kept.len() > self.limits.name_bytes {
             self.counts.refused += 1;

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::{PerfMap, PerfMapLimits};
@@ -82,6 +83,25 @@ pub struct Reading {
     pub took: Duration,
 }
 
+/// What came of asking for a perf map.
+#[derive(Debug)]
+pub enum Asked {
+    /// It was read; `None` if there is nothing to be read, or nobody who does.
+    Told(Option<Reading>),
+    /// It is still being read: as long as this is kept, the reading is not lost.
+    Late(Receiver<Option<Reading>>),
+}
+
+impl Asked {
+    /// What was read in time.
+    pub fn in_time(self) -> Option<Reading> {
+        match self {
+            Asked::Told(reading) => reading,
+            Asked::Late(_) => None,
+        }
+    }
+}
+
 /// Where a process looks for its perf map, and whose it must be. Known once, it serves after the process has ended.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -137,7 +157,8 @@ impl Place {
         Ok((file, Version { size: metadata.len(), inode: metadata.ino() }))
     }
 
-    /// Reads the perf map, as many bytes as there are when it is opened; `None` if it is of the version that is `known`.
+    /// Reads the perf map, as many bytes as there are when it is opened; `None` if it is of the version that is `known`. Parsing
+    /// ends when `time` is over.
     ///
     /// # Errors
     /// See [`LocateError`]; [`LocateError::Absent`] is the normal case.
@@ -145,8 +166,10 @@ impl Place {
         &self,
         most_bytes: u64,
         known: Option<Version>,
+        time: Duration,
         watch: &Watch,
     ) -> Result<Option<Reading>, LocateError> {
+        let began = Instant::now();
         let (file, version) = self.open(most_bytes, watch)?;
         if known == Some(version) {
             return Ok(None);
@@ -154,7 +177,9 @@ impl Place {
         let at = Instant::now();
         let mut bytes = Vec::new();
         file.take(version.size).read_to_end(&mut bytes)?;
-        let map = PerfMap::parse(&bytes, PerfMapLimits::default());
+        // Whoever takes longer at all is taken for stuck.
+        let limits = PerfMapLimits { time: time.saturating_sub(began.elapsed()), ..PerfMapLimits::default() };
+        let map = PerfMap::parse(&bytes, limits);
         Ok(Some(Reading { map, version, at, took: at.elapsed() }))
     }
 }
@@ -169,6 +194,8 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    const UNHURRIED: Duration = Duration::from_secs(3600);
 
     #[test]
     fn the_pid_is_the_one_inside_and_the_user_the_effective_one() {
@@ -192,7 +219,7 @@ mod tests {
 
     /// What the made-up process's map is read as: the name at 0x10, and the version.
     fn read(proc_root: &Path, pid: u32, most_bytes: u64) -> Result<(String, Version), LocateError> {
-        let reading = Place::of(proc_root, pid)?.read(most_bytes, None, &Watch::default())?.unwrap();
+        let reading = Place::of(proc_root, pid)?.read(most_bytes, None, UNHURRIED, &Watch::default())?.unwrap();
         Ok((reading.map.lookup(0x10).unwrap().to_owned(), reading.version))
     }
 
@@ -205,9 +232,9 @@ mod tests {
         assert!(matches!(read(proc_root.path(), 700, 7), Err(LocateError::TooLarge(8))));
         assert!(matches!(read(proc_root.path(), 701, 100), Err(LocateError::Status(701))));
         let place = Place::of(proc_root.path(), 700).unwrap();
-        assert!(place.read(100, Some(version), &Watch::default()).unwrap().is_none(), "known already");
+        assert!(place.read(100, Some(version), UNHURRIED, &Watch::default()).unwrap().is_none(), "known already");
         let avoiding = Watch::avoiding(&[place.origin()]);
-        assert!(matches!(place.read(100, None, &avoiding), Err(LocateError::Silent)));
+        assert!(matches!(place.read(100, None, UNHURRIED, &avoiding), Err(LocateError::Silent)));
     }
 
     #[test]
@@ -218,7 +245,7 @@ mod tests {
         std::fs::rename(&root, proc_root.path().join("elsewhere")).unwrap();
         std::fs::remove_dir_all(proc_root.path().join("700")).unwrap();
         assert!(matches!(read(proc_root.path(), 700, 100), Err(LocateError::Status(700))));
-        let reading = place.read(100, None, &Watch::default()).unwrap().unwrap();
+        let reading = place.read(100, None, UNHURRIED, &Watch::default()).unwrap().unwrap();
         assert_eq!(reading.map.lookup(0x10), Some("f"));
     }
 

@@ -6,7 +6,11 @@
 mod build;
 pub mod locate;
 
+use std::time::Duration;
+
 use build::Builder;
+
+use crate::limits::Deadline;
 
 /// Bounds on what a map may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +21,13 @@ pub struct PerfMapLimits {
     pub name_bytes: usize,
     /// Longest name, in bytes; longer ones are cut.
     pub name: usize,
+    /// How long parsing may take. What was read by then is the map as it was when it had so many lines.
+    pub time: Duration,
 }
 
 impl Default for PerfMapLimits {
     fn default() -> Self {
-        Self { functions: 1 << 18, name_bytes: 32 << 20, name: 4 << 10 }
+        Self { functions: 1 << 18, name_bytes: 32 << 20, name: 4 << 10, time: Duration::from_secs(5) }
     }
 }
 
@@ -37,6 +43,8 @@ pub struct PerfMapCounts {
     pub refused: u64,
     /// Names cut.
     pub cut: u64,
+    /// Lines not looked at, since the time was up.
+    pub out_of_time: u64,
     /// 1 if the last line had no end.
     pub unfinished: u64,
 }
@@ -85,9 +93,13 @@ fn line(text: &[u8]) -> Option<(u64, u64, &[u8])> {
 impl PerfMap {
     /// Parses the whole file.
     pub fn parse(bytes: &[u8], limits: PerfMapLimits) -> Self {
+        let deadline = Deadline::after(limits.time);
         let mut map = Builder::new(limits);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            if deadline.tick().is_err() {
+                break;
+            }
             let text = &rest[..end];
             rest = &rest[end + 1..];
             if text.trim_ascii().is_empty() {
@@ -98,7 +110,9 @@ impl PerfMap {
                 None => map.counts.garbage += 1,
             }
         }
-        map.counts.unfinished = u64::from(!rest.trim_ascii().is_empty());
+        map.counts.out_of_time = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let last = rest.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        map.counts.unfinished = u64::from(!last.trim_ascii().is_empty());
         map.finish()
     }
 
@@ -146,14 +160,14 @@ mod tests {
         ] {
             assert_eq!(map.lookup(address), expected, "{address:#x}");
         }
-        let counts = PerfMapCounts { taken: 4, garbage: 6, refused: 0, cut: 0, unfinished: 1 };
+        let counts = PerfMapCounts { taken: 4, garbage: 6, unfinished: 1, ..PerfMapCounts::default() };
         assert_eq!(map.counts(), counts);
     }
 
     #[test]
     fn the_limits_hold_and_are_counted() {
         let text: String = (0..100).map(|i| format!("{:x} 10 name-{i:04}\n", i * 16)).collect();
-        let limits = PerfMapLimits { functions: 11, name_bytes: 1 << 20, name: 6 };
+        let limits = PerfMapLimits { functions: 11, name_bytes: 1 << 20, name: 6, ..PerfMapLimits::default() };
         let map = PerfMap::parse(text.as_bytes(), limits);
         assert_eq!(map.counts(), PerfMapCounts { taken: 11, refused: 89, cut: 11, ..PerfMapCounts::default() });
         assert_eq!((map.lookup(0xa5), map.lookup(0xb5)), (Some("name-0"), None));
@@ -165,7 +179,7 @@ mod tests {
     fn a_full_map_takes_what_replaces_something() {
         // Three times the same ten functions, each time with new names of as many bytes.
         let text: String = (0..30).map(|i| format!("{:x} 10 name-{i:04}\n", i % 10 * 16)).collect();
-        let limits = PerfMapLimits { functions: 10, name_bytes: 90, name: 100 };
+        let limits = PerfMapLimits { functions: 10, name_bytes: 90, ..PerfMapLimits::default() };
         let map = PerfMap::parse(text.as_bytes(), limits);
         assert_eq!(map.counts(), PerfMapCounts { taken: 30, ..PerfMapCounts::default() });
         for (address, name) in [(0, "name-0020"), (0x5f, "name-0025"), (0x9f, "name-0029")] {
@@ -176,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_line_past_the_limits_takes_the_names_that_are_not_true_any_more_with_it() {
-        let limits = PerfMapLimits { functions: 3, name_bytes: 14, name: 100 };
+        let limits = PerfMapLimits { functions: 3, name_bytes: 14, ..PerfMapLimits::default() };
         for (line, refused, expected) in [
             ("0 10 too long to be taken", 1, [None, None, Some("b"), Some("b"), Some("c")]),
             ("0 10 brief", 0, [Some("brief"), Some("brief"), Some("b"), Some("b"), Some("c")]),
@@ -205,7 +219,7 @@ mod tests {
     fn a_function_in_a_thousand_pieces_has_its_name_once() {
         let name = "n".repeat(4000);
         let parts: String = (1..1000).map(|part| format!("{:x} 10 p\n", part * 0x100)).collect();
-        let limits = PerfMapLimits { functions: 2000, name_bytes: 5000, name: 4000 };
+        let limits = PerfMapLimits { functions: 2000, name_bytes: 5000, ..PerfMapLimits::default() };
         let map = PerfMap::parse(format!("0 100000 {name}\n{parts}").as_bytes(), limits);
         assert_eq!(map.counts(), PerfMapCounts { taken: 1000, ..PerfMapCounts::default() });
         for at in (0x80..0x3_e800).step_by(0x100) {
@@ -224,5 +238,37 @@ mod tests {
     fn bytes_that_are_not_text_are_replaced() {
         let map = PerfMap::parse(b"10 10 f\xff\xfeg\n", PerfMapLimits::default());
         assert_eq!(map.lookup(0x10), Some("f\u{fffd}\u{fffd}g"));
+    }
+
+    #[test]
+    fn a_long_name_is_cut_where_a_character_ends_whatever_its_bytes() {
+        let limits = PerfMapLimits { name: 6, ..PerfMapLimits::default() };
+        for (name, kept) in [
+            (&b"abcdef"[..], "abcdef"),
+            (b"abcdefg", "abcdef"),
+            // Of two and three bytes, from the fifth, sixth and seventh on.
+            ("abcd\u{20ac}".as_bytes(), "abcd"),
+            ("abcde\u{e9}".as_bytes(), "abcde"),
+            ("abcde\u{20ac}x".as_bytes(), "abcde"),
+            ("abcdef\u{e9}".as_bytes(), "abcdef"),
+            (b"abcde\xff", "abcde"),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff", "\u{fffd}\u{fffd}"),
+        ] {
+            let map = PerfMap::parse(&[&b"10 10 "[..], name, b"\n"].concat(), limits);
+            assert_eq!((map.lookup(0x10), map.counts().cut), (Some(kept), u64::from(name != b"abcdef")), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_in_time_is_counted_and_what_was_read_serves() {
+        const LINES: u64 = 10_000;
+        let text: String = (0..LINES).map(|i| format!("{:x} 10 name\n", i * 16)).collect();
+        let limits = PerfMapLimits { time: Duration::ZERO, ..PerfMapLimits::default() };
+        let map = PerfMap::parse(format!("{text}5000").as_bytes(), limits);
+        let PerfMapCounts { taken, out_of_time, unfinished, .. } = map.counts();
+        assert_eq!((taken + out_of_time, unfinished), (LINES, 1));
+        assert!(taken > 0 && out_of_time > 0, "{taken} of {LINES}");
+        assert_eq!(map.lookup((taken - 1) * 16), Some("name"));
+        assert_eq!(map.lookup(taken * 16), None);
     }
 }
