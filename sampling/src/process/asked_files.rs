@@ -2,7 +2,10 @@
 //!
 //! A file is known by device, inode and path, and asked for once however many processes map it. While it is looked for, its
 //! executable is pending. The answer is kept for a moment, for the processes that wait for it to pick it up. A device that
-//! did not answer in time is left alone for a while, and for as long as it owes that answer.
+//! did not answer in time is left alone for a while, and for as long as it owes two answers.
+//!
+//! One is not enough: what is found through a process may hang on that process (its memory lock is held in a page fault on another
+//! file system) or on a mount on the way. Through it nothing of that device is looked for until its question is answered.
 
 use hashbrown::HashMap;
 use std::fs::File;
@@ -21,9 +24,11 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Three devices may be silent at the same time before others wait for the deadline.
 const POOL: PoolOptions =
     PoolOptions { name: "everflame-files", threads: 3, queue: 1024, deadline: DEADLINE, abandoned: 16 };
-/// How long a device that did not answer is left alone at least. Longer while a question of it is unanswered: one attempt every 5
-/// minutes would take all 16 threads within 80 minutes, and from then on whoever asks would wait for ever.
+/// How long a device that did not answer is left alone at least.
 const AVOID: Duration = Duration::from_secs(300);
+/// Threads that one device may hold; then it is left alone until one of them gets its answer. One more every 5 minutes would take
+/// all 16 within 80 minutes, and from then on whoever asks would wait for ever.
+const MAX_STUCK: usize = 2;
 /// Devices that are avoided at a time; more are avoided no longer than these.
 const MAX_AVOIDED: usize = 1024;
 /// How long an answer is good for processes that map the same file; by then the file may be another one.
@@ -121,7 +126,7 @@ impl AskedFiles {
             },
             Some(State::Answered { .. }) | None => {}
         }
-        if self.avoids(mapping.device, now) {
+        if self.avoids(mapping.device, Some(pid), now) {
             counters.avoided += 1;
             return Answer::Nothing;
         }
@@ -137,13 +142,19 @@ impl AskedFiles {
         Answer::Pending
     }
 
-    /// Whether a device is left alone, since it did not answer.
-    pub(super) fn avoids(&self, device: Device, now: Instant) -> bool {
-        self.avoided.get(&device).is_some_and(|until| now < *until) || self.owes_an_answer(device)
+    /// Whether a device is left alone, since it did not answer; or only when it is asked through process `pid`.
+    pub(super) fn avoids(&self, device: Device, pid: Option<u32>, now: Instant) -> bool {
+        self.avoided.get(&device).is_some_and(|until| now < *until) || self.owes_an_answer(device, pid)
     }
 
-    fn owes_an_answer(&self, device: Device) -> bool {
-        self.questions.values().any(|question| question.is_stuck && question.mapping.device == device)
+    fn owes_an_answer(&self, device: Device, pid: Option<u32>) -> bool {
+        let is_owed = |question: &&Question| question.is_stuck && question.mapping.device == device;
+        let (mut owed, mut is_through_it) = (0, false);
+        for question in self.questions.values().filter(is_owed) {
+            owed += 1;
+            is_through_it |= Some(question.asked_by) == pid;
+        }
+        is_through_it || owed >= MAX_STUCK
     }
 
     /// Leaves a device alone from now on.
@@ -223,50 +234,98 @@ impl AskedFiles {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Sender, channel};
 
     use super::super::mappings::Backing;
+    use super::super::patience::until;
     use super::*;
 
-    #[test]
-    fn an_answer_that_comes_late_is_told_to_those_who_were_told_in_vain() {
-        let mapping = Mapping {
+    fn mapping(path: &str) -> Mapping {
+        Mapping {
             start: 0x1000,
             end: 0x2000,
             file_offset: 0,
             device: (0, 7),
             inode: 5,
-            path: "/x".into(),
+            path: path.into(),
             backing: Backing::File,
+        }
+    }
+
+    /// Has a worker look for it, who finds nothing once the sender is dropped; the first of those that wait has asked.
+    fn look_in_vain(asked: &mut AskedFiles, mapping: &Mapping, waiting: Vec<u32>) -> (Ticket, Sender<()>) {
+        let ((begun, begins), (end, ends)) = (channel(), channel::<()>());
+        let work = move || {
+            begun.send(()).unwrap();
+            let _ = ends.recv();
+            Found::default()
         };
+        let ticket = asked.workers.submit(Some(mapping.device), work).unwrap();
+        begins.recv_timeout(Duration::from_secs(60)).unwrap();
+        asked.questions.insert(ticket, Question::new(mapping.clone(), waiting[0]));
+        asked.files.insert(key(mapping), State::Looking { waiting });
+        (ticket, end)
+    }
+
+    fn next_answer(asked: &mut AskedFiles, now: Instant) -> Ticket {
+        until("an answer comes", || {
+            asked.wait(Duration::from_secs(1));
+            asked.take(now).0.pop().map(|arrived| arrived.ticket)
+        })
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_is_told_to_those_who_were_told_in_vain() {
+        let mapping = mapping("/x");
         for found in [None, Some(ExecutableIndex { slot: 3, generation: 0 })] {
             let mut asked = AskedFiles::new();
-            let (begun, begins) = channel();
-            let (end, ends) = channel::<()>();
-            let work = move || {
-                begun.send(()).unwrap();
-                let _ = ends.recv();
-                Found::default()
-            };
-            let ticket = asked.workers.submit(Some(mapping.device), work).unwrap();
-            asked.questions.insert(ticket, Question::new(mapping.clone(), 10));
-            asked.files.insert(key(&mapping), State::Looking { waiting: vec![10, 11] });
-            begins.recv().unwrap();
+            let (_, end) = look_in_vain(&mut asked, &mapping, vec![10, 11]);
             let late = Instant::now() + DEADLINE;
             assert_eq!(asked.take(late).1, [10, 11]);
-            assert!(asked.avoids(mapping.device, late));
-            let owed = late + 2 * AVOID;
-            assert!(asked.avoids(mapping.device, owed), "each further question would take another thread");
-            assert!(!asked.avoids((0, 8), owed));
+            assert!(asked.avoids(mapping.device, None, late));
             drop(end);
-            let mut arrived = Vec::new();
-            while arrived.is_empty() {
-                asked.wait(DEADLINE);
-                arrived = asked.take(late).0;
-            }
-            assert!(!asked.avoids(mapping.device, late));
-            let told = asked.answer(arrived[0].ticket, found, late);
+            let ticket = next_answer(&mut asked, late);
+            assert!(!asked.avoids(mapping.device, Some(10), late));
+            let told = asked.answer(ticket, found, late);
             assert_eq!(told, if found.is_some() { vec![10, 11] } else { vec![] });
         }
+    }
+
+    #[test]
+    fn a_device_owes_two_processes_an_answer_before_it_is_left_alone_for_good() {
+        let (mut asked, device) = (AskedFiles::new(), mapping("/x").device);
+        let mut now = Instant::now();
+        let mut held = Vec::new();
+        for (pid, path) in [(10, "/x"), (11, "/y")] {
+            assert!(!asked.avoids(device, Some(pid), now) && !asked.avoids(device, None, now), "{pid}");
+            held.push(look_in_vain(&mut asked, &mapping(path), vec![pid]));
+            now = now.max(Instant::now()) + DEADLINE;
+            assert_eq!(asked.take(now).1, [pid]);
+            assert!(asked.avoids(device, None, now), "it did not answer just now");
+            now += AVOID;
+            assert!(asked.avoids(device, Some(pid), now), "through that process it would take another thread");
+        }
+        assert!(asked.avoids(device, Some(12), now + AVOID) && asked.avoids(device, None, now + AVOID));
+        assert!(!asked.avoids((0, 8), Some(10), now), "another device is none the worse");
+        let (ticket, end) = held.remove(0);
+        drop(end);
+        assert_eq!(next_answer(&mut asked, now), ticket);
+        assert!(!asked.avoids(device, None, now) && !asked.avoids(device, Some(10), now));
+        assert!(asked.avoids(device, Some(11), now));
+    }
+
+    #[test]
+    fn a_process_whose_question_is_open_asks_nothing_more_of_that_device() {
+        let mut asked = AskedFiles::new();
+        let (_, end) = look_in_vain(&mut asked, &mapping("/x"), vec![10]);
+        let late = Instant::now() + DEADLINE;
+        asked.take(late);
+        // As after a while.
+        asked.avoided.clear();
+        let (nowhere, mut counters) = (Path::new("/nowhere"), ExecutableCounters::default());
+        let mut ask = |pid| asked.ask(nowhere, (pid, Vec::new), &mapping("/y"), &mut counters);
+        assert_eq!((ask(10), ask(11)), (Answer::Nothing, Answer::Pending));
+        assert_eq!((counters.avoided, counters.opened_aside), (1, 1));
+        drop(end);
     }
 }

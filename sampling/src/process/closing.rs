@@ -160,8 +160,10 @@ impl Closing {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::fd::AsRawFd as _;
+
+    use super::super::patience::until;
+    use super::*;
 
     const DEVICE: Device = (0, 7);
     const LANE: Lane = Some(DEVICE);
@@ -182,15 +184,16 @@ mod tests {
         }
     }
 
-    /// Rounds as of `now`, each after a job has ended, until `done`.
-    fn rounds(closing: &mut Closing, now: Instant, done: impl Fn(&Closing) -> bool) {
-        loop {
+    /// Rounds as of `now`, each after a job has ended, until all of these are closed.
+    fn rounds_until_closed(closing: &mut Closing, now: Instant, files: &[i32]) {
+        until("the files are closed", || {
             closing.end_round(now);
-            if done(closing) {
-                return;
+            let open = files.iter().any(|file| is_open(*file));
+            if open {
+                closing.workers.wait(Duration::from_secs(1));
             }
-            closing.workers.wait(SILENCE);
-        }
+            (!open).then_some(())
+        });
     }
 
     /// A job of that lane that has begun, and ends when the sender is dropped.
@@ -201,7 +204,7 @@ mod tests {
             let _ = held.recv();
         };
         let blocker = closing.workers.submit(Some(device), wait).unwrap();
-        begins.recv().unwrap();
+        begins.recv_timeout(Duration::from_secs(60)).unwrap();
         closing.under_way.insert(blocker, Job { device, files: 1, is_stuck: false });
         release
     }
@@ -215,7 +218,7 @@ mod tests {
         assert_eq!(slow.as_raw_fd(), 701);
         drop(slow);
         assert!(is_open(701), "nobody has closed it yet");
-        rounds(&mut closing, Instant::now(), |_| !is_open(701));
+        rounds_until_closed(&mut closing, Instant::now(), &[701]);
         assert_eq!(closing.left_open(), 0);
     }
 
@@ -230,7 +233,7 @@ mod tests {
         assert!(closing.end_round(late).is_empty(), "told once");
         assert_eq!((closing.left_open(), is_open(702), is_open(703)), (3, true, true), "it is not asked again");
         drop(release);
-        rounds(&mut closing, late, |_| !is_open(702) && !is_open(703));
+        rounds_until_closed(&mut closing, late, &[702, 703]);
     }
 
     #[test]
@@ -242,7 +245,7 @@ mod tests {
         drop(closing.hold(file(704), LANE));
         closing.end_round(late + SILENCE - Duration::from_nanos(1));
         assert!(is_open(704));
-        rounds(&mut closing, late + SILENCE, |_| !is_open(704));
+        rounds_until_closed(&mut closing, late + SILENCE, &[704]);
         drop(release);
     }
 
@@ -268,7 +271,7 @@ mod tests {
         closing.backlog.insert(DEVICE, (0..MAX_BACKLOG).map(wait).collect());
         drop(closing.hold(file(706), LANE));
         drop(closing.hold(file(707), Some((0, 8))));
-        rounds(&mut closing, now, |_| !is_open(707));
+        rounds_until_closed(&mut closing, now, &[707]);
         let waiting = closing.backlog.values().map(Vec::len).sum::<usize>();
         assert_eq!((waiting, closing.left_open(), is_open(706)), (MAX_BACKLOG, 1, true));
     }

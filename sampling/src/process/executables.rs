@@ -20,7 +20,7 @@ use super::mappings::{Backing, Mapping};
 use super::mounts::Mounts;
 use super::opening::{OpenedFile, open_mapped};
 use super::roots::Roots;
-use super::rows::RowBuilders;
+use super::row_builders::RowBuilders;
 use super::slots::Slots;
 use super::snapshot::{Resolution, Resolved};
 use super::workers::Lane;
@@ -105,7 +105,7 @@ impl Executables {
 
     /// Whether its file is on a device that is left alone, since it did not answer.
     pub fn is_silent(&self, executable: &Executable) -> bool {
-        executable.lane.is_some_and(|device| self.asked.avoids(device, Instant::now()))
+        executable.lane.is_some_and(|device| self.asked.avoids(device, None, Instant::now()))
     }
 
     /// Files that are looked for and row builds that are under way.

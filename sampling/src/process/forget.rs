@@ -112,6 +112,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::mappings::{Backing, Mapping};
+    use super::super::patience::until;
     use super::super::snapshot::{Resolution, Resolved};
     use super::*;
     use crate::tables::Segments;
@@ -147,10 +148,11 @@ mod tests {
         let mut tables = tables();
         let descriptor = executables.descriptor(index, &mut tables).unwrap();
         assert_ne!(descriptor, 0);
-        while executables.working() > 0 {
+        until("its rows are built", || {
             executables.wait(std::time::Duration::from_secs(1));
             executables.take_finished(&mut tables).unwrap();
-        }
+            (executables.working() == 0).then_some(())
+        });
         let rows_bytes = tables.used_bytes();
         assert!(rows_bytes > 1000, "our own program has rows");
         executables.forget_unused(KEEP_NS, |_| false, &mut tables);

@@ -19,8 +19,6 @@ use crate::sampler::perf_record::{Event, Mmap, PerfRecord};
 
 /// Most processes that are known at a time, live and just ended; about 300 bytes each, mappings apart.
 pub const MAX_PROCESSES: usize = 65536;
-/// Most processes without their leader that are looked at at a time: 8 µs each, 0.3 ms with thousands of threads.
-const MAX_LEADERLESS_LOOKS: usize = 64;
 /// How long a process that ended is still known, ns: its samples and copies may be a drain or two behind.
 const KEEP_ENDED_NS: u64 = 5_000_000_000;
 
@@ -53,7 +51,7 @@ pub struct Processes {
     pub(super) readings: Readings,
     pub(super) rescan: Rescan,
     /// Pid of the process without its leader that was looked at last.
-    leaderless: u32,
+    pub(super) leaderless: u32,
     /// What was left out.
     pub counters: ProcessCounters,
 }
@@ -85,19 +83,27 @@ impl Processes {
         self.wait_for_readings();
     }
 
-    /// The process, read from `/proc` if no record told of it; its mappings come later.
+    /// The process, read from `/proc` if no record told of it; its mappings come later, if it still has any.
     pub fn ensure(&mut self, pid: u32) -> Option<&mut Process> {
         if !self.all.contains_key(&pid) {
             let Some(mut process) = read_process(&self.proc_root, pid) else {
                 self.counters.unknown += 1;
                 return None;
             };
-            if process.leader_ended && !has_other_threads(&self.proc_root, pid) {
-                // Its exit may have been told long ago: it still gives its memory up, or waits for its parent.
-                process.ended_ns = Some(clock_ns(libc::CLOCK_MONOTONIC));
+            if process.leader_ended {
+                // Its exit, and those of the threads that it has, may have been told long ago: they still give their memory up, or it
+                // waits for its parent.
+                let now_ns = Some(clock_ns(libc::CLOCK_MONOTONIC));
+                match has_other_threads(&self.proc_root, pid) {
+                    true => process.thread_ended_ns = now_ns,
+                    false => process.ended_ns = now_ns,
+                }
             }
+            let has_ended = process.ended_ns.is_some();
             self.insert(process);
-            self.read(pid, true);
+            if !has_ended {
+                self.read(pid, true);
+            }
         }
         self.all.get_mut(&pid)
     }
@@ -182,17 +188,17 @@ impl Processes {
                 });
                 let mut child = Process::new(record.pid, *parent_pid, record.time_ns);
                 child.stale_before = stale_before;
-                let mut parent_is_read = true;
+                let mut owed = None;
                 if let Some(parent) = self.all.get(parent_pid) {
                     child.comm = parent.comm.clone();
                     child.executable = parent.executable.clone();
                     child.cgroup_id = parent.cgroup_id;
                     child.mappings = parent.mappings.clone();
-                    parent_is_read = !parent.awaits_maps();
+                    owed = parent.awaits_maps().then_some(true).or_else(|| self.readings.owed(*parent_pid));
                 }
                 let replaced = self.insert(child).and_then(|old| old.published);
-                if !parent_is_read {
-                    self.read(record.pid, true);
+                if let Some(is_first) = owed {
+                    self.read(record.pid, is_first);
                 }
                 return replaced;
             }
@@ -272,27 +278,6 @@ impl Processes {
         self.all.values().map(|process| size_of::<Process>() + PATH + shared(process)).sum()
     }
 
-    /// Ends processes whose last thread has ended after their leader. Asked once a second or so, since each exit of a thread would
-    /// cost a look, and until the answer is that none is left: a thread is still there after its exit was told, for seconds if it
-    /// gives up much memory. Gives what the kernel still has of them: the caller takes it out of the hash and frees it.
-    pub fn end_leaderless(&mut self) -> Vec<(u32, Published)> {
-        let is_open = |process: &&Process| process.leader_ended && process.ended_ns.is_none();
-        let asked = self.all.values().filter(is_open).filter(|process| process.thread_ended_ns.is_some());
-        let mut asked: Vec<u32> = asked.map(|process| process.pid).collect();
-        // Round about by pid, so that each has its turn.
-        let first = self.leaderless.wrapping_add(1);
-        asked.sort_unstable_by_key(|pid| pid.wrapping_sub(first));
-        asked.truncate(MAX_LEADERLESS_LOOKS);
-        self.leaderless = asked.last().copied().unwrap_or_default();
-        let mut retired = Vec::new();
-        for pid in asked.into_iter().filter(|pid| !has_other_threads(&self.proc_root, *pid)) {
-            let Some(process) = self.all.get_mut(&pid) else { continue };
-            process.ended_ns = process.thread_ended_ns.take();
-            retired.extend(process.published.take().map(|published| (pid, published)));
-        }
-        retired
-    }
-
     /// Forgets processes that ended long enough before `now_ns`.
     pub fn forget_ended(&mut self, now_ns: u64) {
         self.all.retain(|_, process| process.ended_ns.is_none_or(|ended| now_ns.saturating_sub(ended) < KEEP_ENDED_NS));
@@ -368,70 +353,6 @@ mod tests {
         processes.apply(&record(10, 10, Event::Exit));
         processes.apply(&record(10, 10, Event::Comm { comm: b"new".to_vec(), exec: true }));
         assert_eq!(processes.get(10).unwrap().ended_ns, None);
-    }
-
-    #[test]
-    fn a_process_that_outlives_its_leader_ends_with_its_last_thread() {
-        let root = tempfile::tempdir().unwrap();
-        let tasks = root.path().join("10/task");
-        for task in ["10", "11", "12"] {
-            std::fs::create_dir_all(tasks.join(task)).unwrap();
-        }
-        let mut processes = Processes::new(root.path());
-        processes.apply(&record(10, 10, Event::Fork { parent_pid: 9 }));
-        let look = |processes: &mut Processes| {
-            processes.end_leaderless();
-            processes.get(10).unwrap().ended_ns
-        };
-        for tid in [10, 11, 12] {
-            processes.apply(&record(10, tid, Event::Exit));
-            assert_eq!(look(&mut processes), None);
-        }
-        // All have told of their exit; the last ones still give up the memory.
-        std::fs::remove_dir(tasks.join("11")).unwrap();
-        assert_eq!(look(&mut processes), None);
-        std::fs::remove_dir(tasks.join("12")).unwrap();
-        assert_eq!(look(&mut processes), Some(100));
-    }
-
-    #[test]
-    fn of_very_many_processes_without_their_leader_each_has_its_turn() {
-        let root = tempfile::tempdir().unwrap();
-        let mut processes = Processes::new(root.path());
-        let pids = 10..10 + 3 * MAX_LEADERLESS_LOOKS as u32;
-        let thread_of = |pid: u32| root.path().join(format!("{pid}/task/1"));
-        for pid in pids.clone() {
-            std::fs::create_dir_all(thread_of(pid)).unwrap();
-            processes.apply(&record(pid, pid, Event::Fork { parent_pid: 9 }));
-            processes.apply(&record(pid, pid, Event::Exit));
-        }
-        processes.end_leaderless();
-        pids.clone().for_each(|pid| std::fs::remove_dir(thread_of(pid)).unwrap());
-        let ended = |processes: &Processes| processes.iter().filter(|process| process.ended_ns.is_some()).count();
-        for looks in 1..=3 {
-            processes.end_leaderless();
-            assert_eq!(ended(&processes), looks * MAX_LEADERLESS_LOOKS);
-        }
-    }
-
-    #[test]
-    fn a_process_that_is_met_while_it_dies_has_ended_unless_other_threads_live_on() {
-        let root = tempfile::tempdir().unwrap();
-        // Flags, field 9: the second has `PF_EXITING`.
-        for (pid, flags, tasks, leader_ended, ended) in [
-            (10, 0x40_0100, vec![10], false, false),
-            (11, 0x40_0104, vec![11], true, true),
-            (12, 0x40_0104, vec![12, 13], true, false),
-        ] {
-            for task in tasks {
-                std::fs::create_dir_all(root.path().join(format!("{pid}/task/{task}"))).unwrap();
-            }
-            let stat = format!("{pid} (x) R 1 1 1 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 1 0 1000 100");
-            std::fs::write(root.path().join(format!("{pid}/stat")), stat).unwrap();
-            let mut processes = Processes::new(root.path());
-            let process = processes.ensure(pid).unwrap();
-            assert_eq!((process.leader_ended, process.ended_ns.is_some()), (leader_ended, ended), "{pid}");
-        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Mappings read from `/proc/PID/maps` by workers, while records go on telling of changes.
 //!
-//! What records told since a reading was asked for is newer than what it reads, and is put on top of it.
+//! What records told since a reading was asked for is newer than what it reads, and is put on top of it. A process whose first
+//! reading gets stuck goes without mappings until that ends: then it is read anew, and so are those that it has made meanwhile.
 
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -37,13 +38,26 @@ pub(super) struct Readings {
     workers: Workers<Read>,
     /// Asked for and not told of yet.
     under_way: HashMap<Ticket, u32>,
-    /// Told of as stuck, and not done: these processes are not read again, since each try would take another thread.
-    stuck: HashMap<Ticket, u32>,
+    /// Told of as stuck, and not done.
+    stuck: HashMap<Ticket, Stuck>,
+}
+
+/// A process that is not read again before this reading ends: each try would take another thread.
+struct Stuck {
+    pid: u32,
+    /// Nothing was known of its mappings before.
+    is_first: bool,
 }
 
 impl Readings {
     pub(super) fn new() -> Readings {
         Readings { workers: Workers::new(POOL), under_way: HashMap::new(), stuck: HashMap::new() }
+    }
+
+    /// Whether the reading of a process that is stuck is the first, if one is: what is known of its mappings lacks what that would
+    /// have told.
+    pub(super) fn owed(&self, pid: u32) -> Option<bool> {
+        self.stuck.values().find(|stuck| stuck.pid == pid).map(|stuck| stuck.is_first)
     }
 }
 
@@ -63,7 +77,7 @@ impl Processes {
         if process.reading.is_some() {
             return;
         }
-        if self.readings.stuck.values().any(|stuck| *stuck == pid) {
+        if self.readings.owed(pid).is_some() {
             self.counters.maps_not_read += 1;
             return;
         }
@@ -102,14 +116,22 @@ impl Processes {
             return changed;
         }
         for (ticket, report) in self.readings.workers.take(now) {
-            self.readings.stuck.remove(&ticket);
-            let Some(pid) = self.readings.under_way.remove(&ticket) else { continue };
-            if matches!(report, Report::Stuck) {
-                self.readings.stuck.insert(ticket, pid);
+            if let Some(stuck) = self.readings.stuck.remove(&ticket) {
+                self.read_after_stuck(&stuck, &report);
+                continue;
             }
-            let Some(process) = self.all.get_mut(&pid) else { continue };
+            let Some(pid) = self.readings.under_way.remove(&ticket) else { continue };
             // A program that was run meanwhile, or another owner of the pid, has nothing to do with it.
-            let Some(reading) = process.reading.take_if(|reading| reading.ticket == ticket) else { continue };
+            let process = self.all.get_mut(&pid);
+            let told = process.and_then(|process| {
+                let reading = process.reading.take_if(|reading| reading.ticket == ticket)?;
+                Some((process, reading))
+            });
+            if matches!(report, Report::Stuck) {
+                let is_first = told.as_ref().is_some_and(|(_, reading)| reading.is_first);
+                self.readings.stuck.insert(ticket, Stuck { pid, is_first });
+            }
+            let Some((process, reading)) = told else { continue };
             let Report::Done(read) = report else {
                 self.counters.maps_not_read += 1;
                 process.version += 1;
@@ -118,7 +140,7 @@ impl Processes {
             };
             self.counters.maps_read += 1;
             self.counters.mappings_dropped += read.maps.dropped;
-            let is_gone = read.maps.mappings.is_empty() && !reading.is_first;
+            let is_gone = read.maps.mappings.is_empty();
             if reading.since.len() <= MAX_SINCE && !is_gone {
                 let mut mappings = Mappings::from_unsorted(read.maps.mappings);
                 for mapping in reading.since {
@@ -138,6 +160,14 @@ impl Processes {
         changed
     }
 
+    /// What was read so late lacks what records told meanwhile: the process is read anew.
+    fn read_after_stuck(&mut self, stuck: &Stuck, report: &Report<Read>) {
+        let is_there = self.all.get(&stuck.pid).is_some_and(|process| process.ended_ns.is_none());
+        if is_there && matches!(report, Report::Done(_)) {
+            self.read(stuck.pid, stuck.is_first);
+        }
+    }
+
     /// Waits until everything that was asked for has been read, but not longer than a scan may take.
     pub(super) fn wait_for_readings(&mut self) {
         let patience = Instant::now() + SCAN_PATIENCE;
@@ -151,9 +181,10 @@ impl Processes {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Sender, channel};
 
     use super::super::mappings::MAX_MAPPINGS;
+    use super::super::patience::until;
     use super::*;
     use crate::sampler::perf_record::{Event, Mmap, PerfRecord};
 
@@ -179,6 +210,38 @@ mod tests {
         PerfRecord { time_ns, cpu: 0, pid, tid: pid, event }
     }
 
+    fn fork(pid: u32, parent_pid: u32) -> PerfRecord {
+        PerfRecord { time_ns: 50, cpu: 0, pid, tid: pid, event: Event::Fork { parent_pid } }
+    }
+
+    fn starts(processes: &Processes, pid: u32) -> Vec<u64> {
+        processes.get(pid).unwrap().mappings.iter().map(|mapping| mapping.start).collect()
+    }
+
+    /// A reading of a process that is known; it gets stuck, and ends when the sender is dropped.
+    fn get_stuck(processes: &mut Processes, pid: u32, is_first: bool) -> Sender<()> {
+        let ((begun, begins), (end, ends)) = (channel(), channel::<()>());
+        let work = move || {
+            begun.send(()).unwrap();
+            let _ = ends.recv();
+            Read { maps: Maps::default(), comm: "".into(), executable: "".into() }
+        };
+        let ticket = processes.readings.workers.submit(None, work).unwrap();
+        begins.recv_timeout(Duration::from_secs(60)).unwrap();
+        processes.readings.under_way.insert(ticket, pid);
+        processes.get_mut(pid).unwrap().reading = Some(Reading { ticket, is_first, since: Vec::new() });
+        assert_eq!(processes.take_readings_at(Instant::now() + DEADLINE), [pid]);
+        end
+    }
+
+    fn wait_until_none_is_stuck(processes: &mut Processes) {
+        until("a stuck reading ends", || {
+            processes.readings.workers.wait(Duration::from_secs(1));
+            processes.take_readings();
+            processes.readings.stuck.is_empty().then_some(())
+        });
+    }
+
     #[test]
     fn a_process_with_too_many_mappings_is_read_again_and_what_it_unmapped_makes_room() {
         let root = tempfile::tempdir().unwrap();
@@ -192,8 +255,8 @@ mod tests {
         }
         assert_eq!((processes.counters.mappings_dropped, processes.counters.maps_reread), (2, 1));
         processes.wait_for_readings();
-        let starts: Vec<u64> = processes.get(7).unwrap().mappings.iter().map(|mapping| mapping.start).collect();
-        assert_eq!(starts, [0x3000, 0x1_0000, 0x2_0000], "what a record told after the reading was asked for is kept");
+        let found = starts(&processes, 7);
+        assert_eq!(found, [0x3000, 0x1_0000, 0x2_0000], "what a record told after the reading was asked for is kept");
     }
 
     #[test]
@@ -202,27 +265,57 @@ mod tests {
         make(root.path(), 7, [0x1_0000].into_iter());
         let mut processes = Processes::new(root.path());
         processes.scan();
-        let ((begun, begins), (end, ends)) = (channel(), channel::<()>());
-        let work = move || {
-            begun.send(()).unwrap();
-            let _ = ends.recv();
-            Read { maps: Maps::default(), comm: "".into(), executable: "".into() }
-        };
-        let ticket = processes.readings.workers.submit(None, work).unwrap();
-        begins.recv().unwrap();
-        processes.readings.under_way.insert(ticket, 7);
-        processes.get_mut(7).unwrap().reading = Some(Reading { ticket, is_first: false, since: Vec::new() });
-        assert_eq!(processes.take_readings_at(Instant::now() + DEADLINE), [7]);
+        let end = get_stuck(&mut processes, 7, false);
         processes.read(7, false);
         assert!(processes.get(7).unwrap().reading.is_none(), "it would take another thread");
+        processes.apply(&fork(8, 7));
+        let child = processes.get(8).unwrap();
+        assert!(child.reading.is_some() && !child.awaits_maps(), "it has inherited what may not be all");
         assert_eq!(processes.counters.maps_not_read, 2);
         drop(end);
-        while !processes.readings.stuck.is_empty() {
-            processes.readings.workers.wait(DEADLINE);
-            processes.take_readings();
+        wait_until_none_is_stuck(&mut processes);
+        processes.wait_for_readings();
+        assert_eq!(processes.counters.maps_read, 3, "it, its child, and it again in place of what came too late");
+        assert_eq!(starts(&processes, 7), [0x1_0000]);
+    }
+
+    #[test]
+    fn a_process_whose_first_reading_got_stuck_is_read_when_that_ends_and_its_children_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let mut processes = Processes::new(root.path());
+        processes.apply(&fork(7, 6));
+        let end = get_stuck(&mut processes, 7, true);
+        processes.apply(&mmap(7, 60, 0x9000));
+        for pid in [7, 8] {
+            make(root.path(), pid, [0x1_0000, 0x9000].into_iter());
         }
-        processes.read(7, false);
-        assert!(processes.get(7).unwrap().reading.is_some());
+        for pid in [8, 9] {
+            processes.apply(&fork(pid, 7));
+            assert!(processes.get(pid).unwrap().awaits_maps(), "{pid}");
+        }
+        processes.wait_for_readings();
+        assert_eq!(starts(&processes, 8), [0x9000, 0x1_0000]);
+        assert_eq!(starts(&processes, 9), [0x9000], "it is gone, and what it inherited stays");
+        assert_eq!(starts(&processes, 7), [0x9000], "it is not read yet");
+
+        drop(end);
+        wait_until_none_is_stuck(&mut processes);
+        processes.wait_for_readings();
+        assert_eq!(starts(&processes, 7), [0x9000, 0x1_0000]);
+        processes.apply(&fork(10, 7));
+        assert!(!processes.get(10).unwrap().awaits_maps(), "it has inherited all");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_read_when_its_stuck_reading_ends() {
+        let root = tempfile::tempdir().unwrap();
+        let mut processes = Processes::new(root.path());
+        processes.apply(&fork(7, 6));
+        let end = get_stuck(&mut processes, 7, true);
+        processes.get_mut(7).unwrap().ended_ns = Some(100);
+        drop(end);
+        wait_until_none_is_stuck(&mut processes);
+        assert!(processes.get(7).unwrap().reading.is_none());
     }
 
     #[test]
@@ -234,8 +327,7 @@ mod tests {
         let mut processes = Processes::new(root.path());
         processes.ensure(7);
         for pid in [8, 9] {
-            let event = Event::Fork { parent_pid: 7 };
-            processes.apply(&PerfRecord { time_ns: 50, cpu: 0, pid, tid: pid, event });
+            processes.apply(&fork(pid, 7));
             assert!(processes.get(pid).unwrap().awaits_maps());
         }
         let event = Event::Comm { comm: b"new".to_vec(), exec: true };
@@ -243,7 +335,7 @@ mod tests {
         processes.apply(&mmap(9, 70, 0x9000));
         assert!(!processes.get(9).unwrap().awaits_maps());
         processes.wait_for_readings();
-        let starts = |pid| processes.get(pid).unwrap().mappings.iter().map(|mapping| mapping.start).collect::<Vec<_>>();
-        assert_eq!((starts(7), starts(8), starts(9)), (vec![0x1_0000], vec![0x1_0000], vec![0x9000]));
+        let found = [7, 8, 9].map(|pid| starts(&processes, pid));
+        assert_eq!(found, [[0x1_0000], [0x1_0000], [0x9000]]);
     }
 }

@@ -47,8 +47,9 @@ impl Processes {
         for pid in there {
             match self.all.get(&pid).map(|process| (process.ended_ns, process.start_time_ns)) {
                 None => {
-                    let found = self.ensure(pid).is_some();
-                    self.counters.found_by_rescan += u64::from(found);
+                    // A zombie was known, and is forgotten each time after a while.
+                    let lives = self.ensure(pid).is_some_and(|process| process.ended_ns.is_none());
+                    self.counters.found_by_rescan += u64::from(lives);
                 }
                 Some((ended_ns, known_ns)) => {
                     let Some(Stat { start_time_ns: start_ns, .. }) = read_stat(&self.proc_root, pid) else { continue };
@@ -156,5 +157,24 @@ mod tests {
         assert_eq!(processes.counters.rescans, 1, "too soon");
         processes.rescan(2 * EVERY_NS);
         assert_eq!(processes.counters.rescans, 2);
+    }
+
+    #[test]
+    fn a_zombie_is_nothing_that_a_look_finds_and_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        make(root.path(), 10, 1000, &line(0x1000, "/x"));
+        let stat = std::fs::read_to_string(root.path().join("10/stat")).unwrap();
+        std::fs::write(root.path().join("10/stat"), stat.replacen(" S ", " Z ", 1)).unwrap();
+        let mut processes = Processes::new(root.path());
+        for look in 1..=3 {
+            processes.lost_records();
+            processes.rescan(look * EVERY_NS);
+            assert!(processes.get(10).unwrap().ended_ns.is_some());
+            processes.forget_ended(u64::MAX);
+            assert!(processes.is_empty());
+        }
+        processes.wait_for_readings();
+        let counters = processes.counters;
+        assert_eq!((counters.rescans, counters.found_by_rescan, counters.maps_read), (3, 0, 0));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::patience::until;
 use super::workers::{Lane, PoolOptions, Report, Ticket, Workers};
 
 const DEADLINE: Duration = Duration::from_secs(1000);
@@ -21,19 +22,21 @@ fn held(workers: &mut Workers<u32>, lane: Lane, value: u32) -> (Ticket, Sender<(
         let _ = ends.recv();
         value
     });
-    begins.recv().unwrap();
+    begins.recv_timeout(Duration::from_secs(60)).unwrap();
     (ticket.unwrap(), end)
 }
 
 /// Reports as of `now`, waited for until there are so many.
 fn reports(workers: &mut Workers<u32>, count: usize, now: Instant) -> Vec<(Ticket, Report<u32>)> {
     let mut all = Vec::new();
-    while all.len() < count {
+    until("all is told", || {
         all.extend(workers.take(now));
-        if all.len() < count {
-            workers.wait(Duration::from_secs(10));
+        let is_enough = all.len() >= count;
+        if !is_enough {
+            workers.wait(Duration::from_secs(1));
         }
-    }
+        is_enough.then_some(())
+    });
     all
 }
 
@@ -43,11 +46,7 @@ fn smaller_jobs_go_first_and_equal_ones_in_order() {
     let (_, end) = held(&mut workers, None, 0);
     let tickets = [30, 10, 20, 10].map(|size| workers.submit_sized(None, size, move || 0).unwrap());
     end.send(()).unwrap();
-    let mut done = Vec::new();
-    while done.len() < 5 {
-        workers.wait(DEADLINE);
-        done.extend(workers.take(Instant::now()).into_iter().map(|(ticket, _)| ticket));
-    }
+    let done: Vec<Ticket> = reports(&mut workers, 5, Instant::now()).into_iter().map(|(ticket, _)| ticket).collect();
     assert_eq!(done[1..], [1, 3, 2, 0].map(|at: usize| tickets[at]));
 }
 
