@@ -105,6 +105,22 @@ fn the_longest_period_is_the_merged_ones_and_samples_keep_their_weight() {
     assert_eq!(weight, 5 * 10_101_010 + 5 * 50_000_000);
 }
 
+#[test]
+fn a_wall_clock_that_steps_back_changes_neither_order_nor_duration() {
+    let first = small_batch();
+    let mut second = later(small_batch(), 10_000_000_000);
+    second.wall_start_ns = first.wall_start_ns - 3_600_000_000_000;
+    for batches in [[&first, &second], [&second, &first]] {
+        let merged = merge(&batches).unwrap().unwrap();
+        assert_eq!(all_words(&merged), [all_words(&first), all_words(&second)].concat());
+        assert_eq!(
+            (merged.wall_start_ns, merged.monotonic_start_ns, merged.duration_ns),
+            (first.wall_start_ns, first.monotonic_start_ns, 20_000_000_000),
+            "it begins when the first one began, by the clock of that time"
+        );
+    }
+}
+
 /// One file for each process, all of one name and build id.
 fn namesakes(pids: &[u32]) -> Batch {
     let mut builder = Builder::new();
