@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::cgroup_path::MAX_PATH;
 
-/// Most cgroups that are kept, about 300 bytes each. A full node has about a thousand.
-pub const MAX_CGROUPS: usize = 32 << 10;
+/// Most cgroups that are kept, about 300 bytes each: 19 MiB when full. A full node has about a thousand, one with 10,000 pods of one
+/// container and its sandbox 30,000.
+pub const MAX_CGROUPS: usize = 64 << 10;
 /// How long a cgroup stays known after it is gone: longer than any batch is held back and sent again.
 pub const KEEP_REMOVED: Duration = Duration::from_secs(600);
 /// The controllers whose hierarchy is taken where version 2 is not mounted, best first: perf's own records are of `perf_event`.

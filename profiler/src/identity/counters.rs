@@ -1,4 +1,4 @@
-//! [`Counters`]: what identity found, missed and left out since it began.
+//! [`Counters`]: what identity found, missed and left out since it began. [`Sizes`]: what it keeps.
 
 /// Samples are counted once, when their batch is identified; the rest as it happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Counters {
     pub host: u64,
     /// Samples of containers of which only the id is known.
     pub container_unknown: u64,
+    /// Samples whose cgroup names another pod than the one that has their container: they go to the latter.
+    pub contradictions: u64,
     /// Containers that were waited for in vain.
     pub waited_in_vain: u64,
     /// Processes that were read from `/proc`.
@@ -43,4 +45,17 @@ pub struct Counters {
     pub runtime_errors: u64,
     /// Questions to the runtime that were not asked, because too many containers were unknown.
     pub runtime_dropped: u64,
+}
+
+/// How many of each are known, what ended a short time ago included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Pods, once for each source that told of them.
+    pub pods: u64,
+    /// Containers, likewise.
+    pub containers: u64,
+    /// Processes.
+    pub processes: u64,
+    /// Cgroups.
+    pub cgroups: u64,
 }

@@ -12,9 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::api_server::{self, ApiServer};
 use super::cgroup_path;
 use super::cgroups::Hierarchy;
-use super::counters::Counters;
+use super::counters::{Counters, Sizes};
 use super::known::{Known, ProcessKey};
 use super::observed::Observed;
 use super::pods::Found;
@@ -30,18 +31,6 @@ const MAX_WAITING: usize = 8192;
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How long it is remembered that something was waited for.
 const KEEP_WAITING: Duration = Duration::from_secs(900);
-
-/// Which API server is asked for pods.
-#[derive(Clone, Default)]
-pub enum ApiServer {
-    /// None.
-    Off,
-    /// That of the cluster that this is a pod of, else the one that `KUBECONFIG` names, else none.
-    #[default]
-    Found,
-    /// This one.
-    Client(kube::Client),
-}
 
 /// Where identity looks, and how long it waits.
 #[derive(Clone)]
@@ -121,7 +110,7 @@ impl Identities {
         let has_api = Arc::new(AtomicBool::new(!matches!(options.api, ApiServer::Off)));
         let mut tasks = Vec::new();
         if has_api.load(Ordering::Relaxed) {
-            tasks.push(tokio.spawn(follow_api(options.api, node.clone(), known.clone(), has_api.clone())));
+            tasks.push(tokio.spawn(api_server::follow(options.api, node.clone(), known.clone(), has_api.clone())));
         }
         let sockets = Sockets::of(&options.runtime, Path::new("/"));
         let wanted = (!sockets.is_empty()).then(|| {
@@ -252,6 +241,11 @@ impl Identities {
         known
     }
 
+    /// What is kept.
+    pub fn sizes(&self) -> Sizes {
+        self.known.sizes()
+    }
+
     /// Pods and containers that the API server told of, as it is now; for status pages.
     pub fn pods_known(&self) -> (usize, usize) {
         self.known.api().len()
@@ -337,6 +331,7 @@ impl Identities {
         }
         self.known.count(|counters| {
             counters.waited_in_vain += in_vain;
+            counters.contradictions += if found.contradicts { samples } else { 0 };
             let which = match (found.container.is_some(), found.pod.is_some(), place.container_id.is_empty()) {
                 (true, ..) => &mut counters.tagged,
                 (false, true, _) => &mut counters.pod_only,
@@ -385,26 +380,6 @@ impl Drop for Identities {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
-        }
-    }
-}
-
-async fn follow_api(api: ApiServer, node: Arc<str>, known: Arc<Known>, has_api: Arc<AtomicBool>) {
-    let client = match api {
-        ApiServer::Off => return,
-        ApiServer::Client(client) => Ok(client),
-        ApiServer::Found => watch::client().await,
-    };
-    match client {
-        Ok(client) => {
-            watch::follow(client, &node, &known).await;
-        }
-        Err(error) => {
-            has_api.store(false, Ordering::Relaxed);
-            if !matches!(error, watch::ClientError::Nowhere) {
-                known.count(|counters| counters.api_errors += 1);
-            }
-            tracing::info!(%error, "pods are not watched");
         }
     }
 }

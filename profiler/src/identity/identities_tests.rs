@@ -256,6 +256,63 @@ fn a_container_in_a_container_still_belongs_to_its_pod() {
 }
 
 #[test]
+fn a_container_in_the_path_of_another_pod_goes_whole_to_its_own_and_is_counted() {
+    const OTHER_UID: &str = "0e1f2a3b-1234-4abc-8def-0123456789ab";
+    let machine = Machine::new();
+    machine.process(10, 5, &format!("/kubepods/pod{OTHER_UID}/{ID}"), b"");
+    machine.process(11, 5, &format!("/kubepods/pod{OTHER_UID}/{OTHER}"), b"");
+    let mut identities = machine.identities(machine.options());
+    identities.known.api().report(report(ID, "app"), Instant::now());
+    let mut other = report(OTHER, "db");
+    (other.pod.uid, other.pod.name) = (OTHER_UID.into(), "db-0".into());
+    identities.known.api().report(other, Instant::now());
+    identities.note(10, 5 * SECOND_NS);
+    identities.note(11, 5 * SECOND_NS);
+    until(|| identities.counters().processes_read == 2);
+    let mut batch = batch(&[(10, 5, 0, "/app"), (11, 5, 0, "/db")]);
+    identities.identify(&mut batch, Instant::now());
+    let texts = |pid| {
+        let found = identity(&batch, pid);
+        [&*found.pod, &*found.pod_uid, &*found.container, &*found.container_id].map(str::to_owned)
+    };
+    assert_eq!(texts(10), ["web-1", UID, "app", ID]);
+    assert_eq!(texts(11), ["db-0", OTHER_UID, "db", OTHER]);
+    assert_eq!((identities.counters().contradictions, identities.counters().tagged), (1, 2));
+}
+
+#[test]
+fn ten_thousand_pods_of_one_container_each_keep_their_names() {
+    const PODS: u64 = 10_000;
+    /// Beyond the inode numbers of the machine's own cgroups.
+    const FIRST_CGROUP: u64 = 1 << 40;
+    let machine = Machine::new();
+    let mut identities = machine.identities(machine.options());
+    let uid = |number: u64| format!("{number:08x}-1234-4abc-8def-0123456789ab");
+    let mut cgroups = Vec::new();
+    for number in 0..PODS {
+        let mut one = report(&format!("{number:064x}"), &format!("container-{number}"));
+        (one.pod.uid, one.pod.name) = (uid(number).into(), format!("pod-{number}").into());
+        identities.known.api().report(one, Instant::now());
+        cgroups.push((FIRST_CGROUP + number, format!("/kubepods/pod{}/{number:064x}", uid(number))));
+    }
+    identities.cgroups_found(cgroups.iter().map(|(id, path)| (*id, path.as_str())));
+    let processes: Vec<_> = (0..PODS).map(|number| (number as u32 + 1, 5, FIRST_CGROUP + number, "/app")).collect();
+    let mut batch = batch(&processes);
+    identities.identify(&mut batch, Instant::now());
+
+    assert_eq!(batch.processes.len() as u64, PODS);
+    for process in &batch.processes {
+        let (number, found) = (process.pid - 1, &batch.identities[process.identity.unwrap().0 as usize]);
+        assert_eq!([&*found.pod, &*found.container], [format!("pod-{number}"), format!("container-{number}")]);
+    }
+    let counters = identities.counters();
+    assert_eq!((counters.tagged, counters.container_unknown, counters.contradictions), (PODS, 0, 0));
+    let refused = (identities.known.api().take_refused(), identities.known.cgroups().take_refused());
+    assert_eq!(refused, (0, 0));
+    assert_eq!((identities.sizes().pods, identities.sizes().containers), (PODS, PODS));
+}
+
+#[test]
 fn without_an_api_server_the_runtime_is_asked_and_its_silence_is_remembered() {
     use crate::identity::cri::tests::{Runtime, container, sandbox};
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cgroups::CgroupPaths;
-use super::counters::Counters;
+use super::counters::{Counters, Sizes};
 use super::observed::Observed;
 use super::pods::{Found, Pods};
 
@@ -113,13 +113,31 @@ impl Known {
     }
 
     /// The container with this id and its pod; without the container the pod with this uid. The API server, which knows owners,
-    /// before the runtime.
+    /// before the runtime. Where the two are of different pods the container's own has it, and that is told.
     pub fn find(&self, container_id: &str, pod_uid: &str) -> Found {
         let by_id = || self.api().container(container_id).or_else(|| self.runtime().container(container_id));
         let found = Some(container_id).filter(|id| !id.is_empty()).and_then(|_| by_id()).unwrap_or_default();
-        let from_api = if pod_uid.is_empty() { None } else { self.api().pod(pod_uid) };
-        let pod = from_api.or(found.pod).or_else(|| self.runtime().pod(pod_uid));
-        Found { pod, container: found.container }
+        let told_by = |pods: MutexGuard<'_, Pods>| if pod_uid.is_empty() { None } else { pods.pod(pod_uid) };
+        let from_api = told_by(self.api());
+        let from_runtime = if from_api.is_none() { told_by(self.runtime()) } else { None };
+        if let (Some(owner), Some(named)) = (&found.pod, from_api.as_ref().or(from_runtime.as_ref()))
+            && !owner.is_same(named)
+        {
+            let owner = self.api().pod(&owner.uid).unwrap_or_else(|| owner.clone());
+            return Found { pod: Some(owner), container: found.container, contradicts: true };
+        }
+        Found { pod: from_api.or(found.pod).or(from_runtime), container: found.container, contradicts: false }
+    }
+
+    /// How many of each are known.
+    pub fn sizes(&self) -> Sizes {
+        let ((api_pods, api_containers), (runtime_pods, runtime_containers)) = (self.api().len(), self.runtime().len());
+        Sizes {
+            pods: (api_pods + runtime_pods) as u64,
+            containers: (api_containers + runtime_containers) as u64,
+            processes: lock(&self.processes).len() as u64,
+            cgroups: self.cgroups().len() as u64,
+        }
     }
 
     /// Forgets what nobody asked for in a while.
@@ -137,7 +155,68 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pods::{Container, Pod, PodReport};
     use super::*;
+
+    /// A pod with one container that has its name.
+    fn pod(uid: &str, config_hash: &str, name: &str, workload: &str, container: &str) -> PodReport {
+        let pod = Pod {
+            uid: uid.into(),
+            config_hash: config_hash.into(),
+            name: name.into(),
+            workload: workload.into(),
+            ..Pod::default()
+        };
+        PodReport { pod, containers: vec![(container.into(), Container { name: name.into(), ..Container::default() })] }
+    }
+
+    #[test]
+    fn where_id_and_path_are_of_different_pods_the_container_s_own_pod_has_it() {
+        let (known, now) = (Known::default(), Instant::now());
+        known.api().report(pod("u1", "", "one", "of-api", "c1"), now);
+        known.api().report(pod("u2", "", "two", "of-api", "c2"), now);
+        known.runtime().report(pod("u1", "", "one", "of-runtime", "c3"), now);
+        known.runtime().report(pod("u4", "", "four", "of-runtime", "c4"), now);
+        known.runtime().report_container("c5".into(), Container::default(), now);
+        // Container id, uid in the path, the pod, its workload, whether they contradict each other.
+        let cases = [
+            ("c1", "u1", "one", "of-api", false),
+            ("c1", "u2", "one", "of-api", true),
+            ("c3", "u1", "one", "of-api", false),
+            ("c3", "u2", "one", "of-api", true),
+            ("c1", "u4", "one", "of-api", true),
+            ("c4", "u1", "four", "of-runtime", true),
+            ("c4", "u4", "four", "of-runtime", false),
+            // Nobody knows the other pod, or the container, or a pod of the container's: nothing to compare.
+            ("c1", "u9", "one", "of-api", false),
+            ("c1", "", "one", "of-api", false),
+            ("inner", "u2", "two", "of-api", false),
+            ("c5", "u2", "two", "of-api", false),
+            ("", "u4", "four", "of-runtime", false),
+        ];
+        for (container, uid, name, workload, contradicts) in cases {
+            let found = known.find(container, uid);
+            let pod = found.pod.map(|pod| (pod.name.to_string(), pod.workload.to_string()));
+            let expected = (Some((name.to_owned(), workload.to_owned())), contradicts);
+            assert_eq!((pod, found.contradicts), expected, "{container} in {uid}");
+        }
+        assert_eq!(known.find("nobody", "nobody"), Found::default());
+    }
+
+    #[test]
+    fn a_static_pod_is_one_pod_under_both_of_its_uids() {
+        const HASH: &str = "34dc0b5e626f2c5c4c5170e34b10e765";
+        let (known, now) = (Known::default(), Instant::now());
+        // The server's mirror has a uid of its own; to the kubelet, and so to runtime and cgroups, the hash is the uid.
+        let mut mirror = pod("u1", HASH, "etcd", "of-api", "");
+        mirror.containers.clear();
+        known.api().report(mirror, now);
+        known.runtime().report(pod(HASH, "", "etcd", "of-runtime", "c1"), now);
+        for uid in [HASH, "u1"] {
+            let found = known.find("c1", uid);
+            assert_eq!((found.pod.unwrap().workload.to_string(), found.contradicts), ("of-api".into(), false), "{uid}");
+        }
+    }
 
     #[test]
     fn a_reused_pid_does_not_inherit_and_a_process_that_is_gone_is_not_forgotten() {

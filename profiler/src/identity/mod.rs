@@ -6,6 +6,7 @@
 //! [`Identities`] is the front. Behind it one thread reads `/proc` and the cgroup tree, one task watches the API server, one asks
 //! the container runtime; what they found out is in [`known`]. All rules and parsers are free of I/O.
 
+mod api_server;
 pub mod cgroup_path;
 pub mod cgroups;
 pub mod counters;
@@ -25,9 +26,10 @@ pub mod service;
 pub mod watch;
 pub mod workload;
 
+pub use api_server::ApiServer;
 pub use cgroups::Hierarchy;
-pub use counters::Counters;
-pub use identities::{ApiServer, Identities, Options};
+pub use counters::{Counters, Sizes};
+pub use identities::{Identities, Options};
 pub use known::MAX_PROCESSES;
 pub use label_selector::{LabelSelector, LabelSelectorError};
 pub use runtime::{RuntimeSocket, Sockets};

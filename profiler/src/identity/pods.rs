@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::environment::Declared;
 
-/// Most pods that are kept, about 2 KiB each with their containers. The kubelet's default is 110, the largest in use about 500.
-pub const MAX_PODS: usize = 4096;
-/// Most containers that are kept, about 300 bytes each, finished ones included.
-pub const MAX_CONTAINERS: usize = 16 << 10;
+/// Most pods that are kept, about 1 KiB each: 16 MiB when full. The kubelet's default is 110, the largest in use about 500; there is
+/// room for 10,000, and for some thousand that have just ended.
+pub const MAX_PODS: usize = 16 << 10;
+/// Most containers that are kept, about 400 bytes each, finished ones and sandboxes included: 25 MiB when full.
+pub const MAX_CONTAINERS: usize = 64 << 10;
 /// How long a pod or container stays known after its end: longer than any batch is held back.
 pub const KEEP_ENDED: Duration = Duration::from_secs(600);
 
@@ -39,6 +40,14 @@ pub struct Pod {
     pub annotations: Declared,
     /// Labels `app.kubernetes.io/name`, `version`.
     pub recommended_labels: Declared,
+}
+
+impl Pod {
+    /// Whether the other is the same pod, told by somebody else: a static pod has two uids.
+    pub fn is_same(&self, other: &Pod) -> bool {
+        let is = |uid: &str, hash: &str| !hash.is_empty() && uid == hash;
+        self.uid == other.uid || is(&self.uid, &other.config_hash) || is(&other.uid, &self.config_hash)
+    }
 }
 
 /// What is known of a container.
@@ -68,13 +77,22 @@ pub struct Found {
     pub pod: Option<Arc<Pod>>,
     /// The container; `None` if only its pod is known.
     pub container: Option<Arc<Container>>,
+    /// Whether the path named another pod than the container's.
+    pub contradicts: bool,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
-    value: Arc<T>,
+    value: T,
     round: u64,
     ended: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    pod: Arc<Pod>,
+    /// Those that were reported last; further ones of it in `by_container` have ended.
+    containers: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -87,7 +105,7 @@ struct Placed {
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub struct Pods {
-    by_uid: HashMap<Arc<str>, Entry<Pod>>,
+    by_uid: HashMap<Arc<str>, Entry<Listed>>,
     by_container: HashMap<Arc<str>, Entry<Placed>>,
     /// Config hash to uid.
     mirrored: HashMap<Arc<str>, Arc<str>>,
@@ -103,16 +121,18 @@ impl Pods {
             self.refused += 1;
             return;
         }
-        for entry in self.by_container.values_mut().filter(|entry| entry.value.pod_uid == uid) {
-            entry.ended = entry.ended.or(Some(now));
-        }
+        self.containers_end(&uid, now);
         if !report.pod.config_hash.is_empty() {
             self.mirrored.insert(report.pod.config_hash.clone(), uid.clone());
         }
+        let mut containers = Vec::with_capacity(report.containers.len());
         for (id, container) in report.containers {
-            self.place(id, container, uid.clone());
+            if self.place(id.clone(), container, uid.clone()) {
+                containers.push(id);
+            }
         }
-        self.by_uid.insert(uid, Entry { value: Arc::new(report.pod), round: self.round, ended: None });
+        let value = Listed { pod: Arc::new(report.pod), containers };
+        self.by_uid.insert(uid, Entry { value, round: self.round, ended: None });
     }
 
     /// A container outside Kubernetes, told once: it ends at once and so stays known for [`KEEP_ENDED`].
@@ -128,9 +148,7 @@ impl Pods {
         if let Some(entry) = self.by_uid.get_mut(uid) {
             entry.ended = entry.ended.or(Some(now));
         }
-        for entry in self.by_container.values_mut().filter(|entry| &*entry.value.pod_uid == uid) {
-            entry.ended = entry.ended.or(Some(now));
-        }
+        self.containers_end(uid, now);
     }
 
     /// A complete list begins.
@@ -162,15 +180,15 @@ impl Pods {
     /// The container with this id.
     pub fn container(&self, id: &str) -> Option<Found> {
         let placed = &self.by_container.get(id)?.value;
-        let pod = self.by_uid.get(&placed.pod_uid).map(|entry| entry.value.clone());
-        Some(Found { pod, container: Some(placed.container.clone()) })
+        let pod = self.by_uid.get(&placed.pod_uid).map(|entry| entry.value.pod.clone());
+        Some(Found { pod, container: Some(placed.container.clone()), contradicts: false })
     }
 
     /// The pod with this uid, as the API server or as cgroups have it.
     pub fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
         // The server's own uids first: no pod's annotation can stand for another pod.
         let entry = self.by_uid.get(uid).or_else(|| self.by_uid.get(self.mirrored.get(uid)?));
-        entry.map(|entry| entry.value.clone())
+        entry.map(|entry| entry.value.pod.clone())
     }
 
     /// Pods and containers known.
@@ -183,13 +201,25 @@ impl Pods {
         std::mem::take(&mut self.refused)
     }
 
-    fn place(&mut self, id: Arc<str>, container: Container, pod_uid: Arc<str>) {
+    /// The pod's own list says which they are: a look through all containers for each pod of a list is 100 million with 10,000.
+    fn containers_end(&mut self, uid: &str, now: Instant) {
+        let Some(pod) = self.by_uid.get(uid) else { return };
+        for id in &pod.value.containers {
+            if let Some(entry) = self.by_container.get_mut(id).filter(|entry| &*entry.value.pod_uid == uid) {
+                entry.ended = entry.ended.or(Some(now));
+            }
+        }
+    }
+
+    /// Whether there was room.
+    fn place(&mut self, id: Arc<str>, container: Container, pod_uid: Arc<str>) -> bool {
         if self.by_container.len() >= MAX_CONTAINERS && !self.by_container.contains_key(&id) {
             self.refused += 1;
-            return;
+            return false;
         }
-        let value = Arc::new(Placed { container: Arc::new(container), pod_uid });
+        let value = Placed { container: Arc::new(container), pod_uid };
         self.by_container.insert(id, Entry { value, round: self.round, ended: None });
+        true
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::identity::pods::{Container, MAX_PODS, Pod, PodReport};
 
 /// One answer of the server: status, body, and whether the connection then stays open as that of a watch does.
 struct Answer {
@@ -243,4 +244,23 @@ fn the_node_s_name_is_the_given_one_before_the_environment_before_the_host() {
             |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         assert_eq!(&*node_name(given, variable, "IP-10-0-0-1.ec2.internal\n"), wanted);
     }
+}
+
+#[test]
+fn a_pod_beyond_the_bound_is_counted_and_the_others_keep_their_names() {
+    let (known, now) = (Known::default(), Instant::now());
+    let name = |number: usize| format!("pod-{number}");
+    for number in 0..MAX_PODS {
+        let pod = Pod { uid: format!("u{number}").into(), name: name(number).into(), ..Pod::default() };
+        let containers = vec![(format!("c{number}").into(), Container::default())];
+        known.api().report(PodReport { pod, containers }, now);
+    }
+    assert_eq!(known.api().len(), (MAX_PODS, MAX_PODS));
+    assert_eq!(known.api().take_refused(), 0);
+    let mut state = State::default();
+    let too_many = serde_json::from_value(pod("too-many", 5, "too-many")).unwrap();
+    state.apply(Event::Apply(too_many), "n1", &known);
+    assert_eq!((known.counters().pods_refused, knows(&known, "too-many")), (1, None));
+    let keeps = |number: usize| knows(&known, &format!("c{number}")) == Some(name(number));
+    assert!((0..MAX_PODS).all(keeps));
 }
