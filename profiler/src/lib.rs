@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod export;
 pub mod identity;
 pub mod kubectl;
+pub mod latency;
 pub mod pod;
 pub mod serve;
 mod terminal;

@@ -9,6 +9,7 @@ use profiler::agent::history::History;
 use profiler::agent::history_metrics::HistoryCollector;
 use profiler::agent::metrics::{StatusCollector, render};
 use profiler::agent::sink_metrics::SinkCollector;
+use profiler::agent::stages::StageCollector;
 use profiler::agent::status::Status;
 use profiler::cli::Arguments;
 use profiler::export::counters::Counters;
@@ -23,18 +24,26 @@ fn guide(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
 }
 
-/// The table in the guide is `wanted`, or becomes it.
-fn check_table(name: &str, wanted: &str) {
+/// The tables in the guide are these, in their order, or become them.
+fn check_tables(name: &str, wanted: &[String]) {
     let path = guide(name);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
-    let start = text.find(BEGIN).unwrap_or_else(|| panic!("docs/{name} has no place for its table")) + BEGIN.len();
-    let end = start + text[start..].find(END).unwrap_or_else(|| panic!("docs/{name}: its table has no end"));
-    if std::env::var_os(UPDATE).is_some() {
-        let updated = format!("{}{wanted}{}", &text[..start], &text[end..]);
-        std::fs::write(&path, updated).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
-        return;
+    let mut text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
+    let mut from = 0;
+    for wanted in wanted {
+        let begin = text[from..].find(BEGIN).unwrap_or_else(|| panic!("docs/{name} has no place for its table"));
+        let start = from + begin + BEGIN.len();
+        let end = start + text[start..].find(END).unwrap_or_else(|| panic!("docs/{name}: its table has no end"));
+        if std::env::var_os(UPDATE).is_some() {
+            text.replace_range(start..end, wanted);
+        } else {
+            assert_eq!(&text[start..end], wanted, "run this test with {UPDATE}=1 and commit docs/{name}");
+        }
+        from = start + wanted.len();
     }
-    assert_eq!(&text[start..end], wanted, "run this test with {UPDATE}=1 and commit docs/{name}");
+    assert!(!text[from..].contains(BEGIN), "docs/{name} has more tables than are made");
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(&path, text).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
+    }
 }
 
 #[test]
@@ -54,93 +63,215 @@ fn every_setting_is_in_configuration_md() {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default().replace('\n', " ");
         let _ = writeln!(table, "| `--{flag}` | `{environment}` | {default} | {} |", help.replace('|', "\\|"));
     }
-    check_table("configuration.md", &table);
+    check_tables("configuration.md", &[table]);
 }
 
-/// The page's families: name as it is queried, type, label and its values, help.
-fn families(page: &str) -> Vec<[String; 4]> {
+/// What the agent shows with one sink.
+fn page() -> String {
+    let status = Arc::new(Status::default());
+    let sinks = vec![("datadog+http://127.0.0.1:8126".to_owned(), Arc::new(Counters::default()))];
+    let history = History::default();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(StatusCollector(Arc::clone(&status))));
+    registry.register_collector(Box::new(HistoryCollector(history.clone())));
+    registry.register_collector(Box::new(SinkCollector(sinks.clone())));
+    registry.register_collector(Box::new(StageCollector { status, sinks, history: Some(history) }));
+    render(&registry).unwrap()
+}
+
+/// A label and its values, in the order of the page.
+type Label = (String, Vec<String>);
+
+struct Family {
+    /// As it is queried.
+    name: String,
+    kind: String,
+    labels: Vec<Label>,
+    help: String,
+}
+
+impl Family {
+    fn has(&self, label: &str, value: &str) -> bool {
+        self.labels.iter().any(|(known, values)| known == label && values.iter().any(|known| known == value))
+    }
+}
+
+/// The labels of the samples called `name`.
+fn labels(page: &str, name: &str) -> Vec<Label> {
+    let mut labels: Vec<Label> = Vec::new();
+    let start = format!("{name}{{");
+    let labelled = page.lines().filter_map(|line| line.strip_prefix(&start)?.split_once('}'));
+    for (label, value) in labelled.flat_map(|(all, _)| all.split(',')).filter_map(|pair| pair.split_once('=')) {
+        let value = value.trim_matches('"').to_owned();
+        match labels.iter_mut().find(|(known, _)| known == label) {
+            Some((_, values)) if values.contains(&value) => {}
+            Some((_, values)) => values.push(value),
+            None => labels.push((label.to_owned(), vec![value])),
+        }
+    }
+    labels
+}
+
+fn families(page: &str) -> Vec<Family> {
     let lines = |start: String| page.lines().filter_map(move |line| line.strip_prefix(&start));
     let mut found = Vec::new();
     for (name, kind) in lines("# TYPE ".to_owned()).filter_map(|line| line.split_once(' ')) {
         let help = lines(format!("# HELP {name} ")).next().unwrap_or("").trim_end_matches('.').to_owned();
-        let queried = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
-        let mut labels: Vec<(&str, Vec<String>)> = Vec::new();
-        for labelled in lines(format!("{queried}{{")).filter_map(|line| Some(line.split_once('}')?.0)) {
-            for (label, value) in labelled.split(',').filter_map(|pair| pair.split_once('=')) {
-                let value = format!("`{}`", value.trim_matches('"'));
-                match labels.iter_mut().find(|(known, _)| *known == label) {
-                    Some((_, values)) if values.contains(&value) => {}
-                    Some((_, values)) => values.push(value),
-                    None => labels.push((label, vec![value])),
-                }
-            }
-        }
-        let labels = labels.iter().map(|(label, values)| match *label {
-            "sink" => "`sink`: its address".to_owned(),
-            _ => format!("`{label}`: {}", values.join(" ")),
-        });
-        found.push([queried, kind.to_owned(), labels.collect::<Vec<_>>().join("; "), help]);
+        let (queried, sample) = match kind {
+            "counter" => (format!("{name}_total"), format!("{name}_total")),
+            "histogram" => (name.to_owned(), format!("{name}_count")),
+            _ => (name.to_owned(), name.to_owned()),
+        };
+        found.push(Family { name: queried, kind: kind.to_owned(), labels: labels(page, &sample), help });
     }
     found
 }
 
+/// The family of all counters, whose labels have a table of their own.
+const STATISTICS: &str = "everflame_statistics_total";
+
+/// `part` and the names that go with it.
+fn statistics(page: &str) -> Vec<Label> {
+    let parts = labels(page, STATISTICS).into_iter().find(|(label, _)| label == "part").unwrap().1;
+    let names = |part: &str| {
+        let of_part = page.lines().filter(|line| line.contains(&format!("{{part=\"{part}\"")));
+        labels(&of_part.map(|line| format!("{line}\n")).collect::<String>(), STATISTICS).pop().unwrap().1
+    };
+    parts.into_iter().map(|part| (part.clone(), names(&part))).collect()
+}
+
+fn quoted(words: &[String]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn every_metric_is_in_metrics_md() {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(StatusCollector(Arc::new(Status::default()))));
-    let sink = ("datadog+http://127.0.0.1:8126".to_owned(), Arc::new(Counters::default()));
-    registry.register_collector(Box::new(SinkCollector(vec![sink])));
-    registry.register_collector(Box::new(HistoryCollector(History::default())));
-    let page = render(&registry).unwrap();
+    let page = page();
     let mut table = String::from("| metric | type | labels | what it counts |\n|---|---|---|---|\n");
     let families = families(&page);
     assert!(families.len() > 30, "{page}");
-    for [name, kind, labels, help] in families {
+    for Family { name, kind, labels, help } in families {
+        let labels = labels.iter().map(|(label, values)| match label.as_str() {
+            "sink" => "`sink`: its address".to_owned(),
+            "part" | "name" => format!("`{label}`: see below"),
+            _ => format!("`{label}`: {}", quoted(values)),
+        });
+        let labels = labels.collect::<Vec<_>>().join("; ");
         let _ = writeln!(table, "| `{name}` | {kind} | {labels} | {help} |");
     }
-    check_table("metrics.md", &table);
+    let mut counters = String::from("| `part` | `name` |\n|---|---|\n");
+    let statistics = statistics(&page);
+    assert!(statistics.len() > 6, "{page}");
+    for (part, names) in statistics {
+        let _ = writeln!(counters, "| `{part}` | {} |", quoted(&names));
+    }
+    check_tables("metrics.md", &[table, counters]);
 }
 
-/// Every `--flag`, `EVERFLAME_…` and `everflame_…` that a guide names exists.
+/// Documents whose flags are cargo's, of the chores and of the benches, but in commands of `everflame` itself.
+const FOR_DEVELOPERS: [&str; 3] = ["architecture.md", "benchmarks.md", "development.md"];
+/// Of the collector.
+const FOREIGN_FLAGS: [&str; 1] = ["--feature-gates"];
+/// Variables that only tests read.
+const FOREIGN_VARIABLES: [&str; 2] = [UPDATE, "EVERFLAME_LONG"];
+
+/// All documents with their texts.
+fn documents() -> Vec<(String, String)> {
+    let mut documents: Vec<(String, String)> = std::fs::read_dir(guide("."))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(&path).unwrap())
+        })
+        .collect();
+    documents.sort();
+    documents
+}
+
+/// Every `--flag` and `EVERFLAME_…` that a document names exists.
 #[test]
-fn guides_name_only_what_exists() {
+fn documents_name_only_settings_that_exist() {
     let command = Arguments::command();
     let settings: Vec<_> = command.get_subcommands().flat_map(clap::Command::get_arguments).collect();
-    // Of setpriv and of the collector.
-    let foreign = ["--bounding-set", "--feature-gates"];
-    let metrics = std::fs::read_to_string(guide("metrics.md")).unwrap();
-    let names = [
-        "quick-start.md",
-        "datadog.md",
-        "opentelemetry.md",
-        "nodes.md",
-        "configuration.md",
-        "metrics.md",
-        "http.md",
-        "pods.md",
-        "kubectl.md",
-        "store.md",
-        "top.md",
-    ];
-    for name in names {
-        let text = std::fs::read_to_string(guide(name)).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
-        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_=".contains(c)));
-        for word in words {
-            if word.starts_with("--") && word.len() > 2 && word.chars().nth(2) != Some('-') {
-                let flag = word.trim_start_matches('-').split('=').next().unwrap();
-                let known = settings.iter().any(|argument| argument.get_long() == Some(flag));
-                assert!(known || foreign.iter().any(|other| word.starts_with(other)), "docs/{name}: {word}");
-            }
-            if let Some(rest) = word.strip_prefix("EVERFLAME_") {
-                let variable = word.split('=').next().unwrap();
-                let known = settings.iter().any(|argument| argument.get_env().is_some_and(|env| env == variable));
-                assert!(known || rest.is_empty() || word == UPDATE, "docs/{name}: {word}");
-            }
-            if word.starts_with("everflame_") {
-                assert!(metrics.contains(&format!("| `{word}` |")), "docs/{name}: {word}");
+    let documents = documents();
+    assert!(documents.len() > 15, "{documents:?}");
+    for (name, text) in documents {
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_=".contains(c)));
+            words.map(|word| word.split('=').next().unwrap_or_default().to_owned()).collect()
+        };
+        let with_flags: Vec<&str> = match FOR_DEVELOPERS.contains(&name.as_str()) {
+            true => text.split('`').filter(|span| span.starts_with("everflame ")).collect(),
+            false => vec![text.as_str()],
+        };
+        for word in with_flags.into_iter().flat_map(words) {
+            let Some(flag) = word.strip_prefix("--").filter(|flag| !flag.is_empty() && !flag.starts_with('-')) else {
+                continue;
+            };
+            let known = settings.iter().any(|argument| argument.get_long() == Some(flag));
+            assert!(known || FOREIGN_FLAGS.contains(&word.as_str()), "docs/{name}: {word}");
+        }
+        for variable in words(&text) {
+            let Some(rest) = variable.strip_prefix("EVERFLAME_") else { continue };
+            let known = settings.iter().any(|argument| argument.get_env().is_some_and(|env| env == variable.as_str()));
+            let foreign = FOREIGN_VARIABLES.contains(&variable.as_str());
+            assert!(known || foreign || rest.is_empty(), "docs/{name}: {variable}");
+        }
+    }
+}
+
+/// Metrics in a text, each with the labels and values that are selected: `everflame_x_total{reason=~"a\|b"}`.
+fn metrics_in(text: &str) -> Vec<(String, Vec<Label>)> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("everflame_") {
+        let rest = &text[at..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let selected = rest[end..].strip_prefix('{').and_then(|selected| selected.split_once('}'));
+        let mut labels = Vec::new();
+        for (label, values) in
+            selected.iter().flat_map(|(all, _)| all.split(',')).filter_map(|pair| pair.split_once('='))
+        {
+            let values = values.trim_start_matches('~').trim_matches('"').split('|');
+            labels.push((label.to_owned(), values.map(|value| value.trim_end_matches('\\').to_owned()).collect()));
+        }
+        found.push((rest[..end].to_owned(), labels));
+    }
+    found
+}
+
+/// Every `everflame_…` that a document names is a metric, and has the labels that are selected.
+#[test]
+fn documents_name_only_metrics_that_exist() {
+    let families = families(&page());
+    let mut seen = 0;
+    for (name, text) in documents() {
+        for (metric, labels) in metrics_in(&text) {
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| metric.strip_suffix(suffix));
+            let family = families.iter().find(|family| {
+                family.name == metric || (family.kind == "histogram" && Some(family.name.as_str()) == of_histogram)
+            });
+            let family = family.unwrap_or_else(|| panic!("docs/{name}: {metric}"));
+            for (label, value) in
+                labels.iter().flat_map(|(label, values)| values.iter().map(move |value| (label, value)))
+            {
+                assert!(family.has(label, value), "docs/{name}: {metric} with {label} {value}");
+                seen += 1;
             }
         }
     }
+    assert!(seen > 10, "only {seen} labels were found in all documents");
+}
+
+#[test]
+fn a_metric_in_a_text_is_found_with_what_is_selected() {
+    let text = "`rate(everflame_a_total{fate=~\"x\\|y\",sink=\"z\"}[1h])` and everflame_b";
+    let label = |name: &str, values: &[&str]| -> Label {
+        (name.to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
+    };
+    let first = vec![label("fate", &["x", "y"]), label("sink", &["z"])];
+    assert_eq!(metrics_in(text), [("everflame_a_total".to_owned(), first), ("everflame_b".to_owned(), Vec::new())]);
 }
 
 /// The tables of `words.md` are written by people; none of the words is missing.

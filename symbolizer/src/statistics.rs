@@ -110,34 +110,69 @@ impl Statistics {
         }
     }
 
-    /// Every count with its name.
+    /// Every count with its name, what is there now included.
     pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let mut named = self.counts();
+        named.extend(self.sizes());
+        named
+    }
+
+    /// What only grows, with its name.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
         // Taken apart by name, so that a new count can't be forgotten here.
         let Statistics {
             memo_hits,
             memo_misses,
-            memo_bytes,
-            memo_entries,
+            memo_bytes: _,
+            memo_entries: _,
             memo_evictions,
             files_opened,
             files_evicted,
-            files_open,
+            files_open: _,
             debug_files,
-            failures,
+            failures: _,
         } = self;
-        let mut named = vec![
+        let mut counts = vec![
             ("memo_hits", *memo_hits),
             ("memo_misses", *memo_misses),
-            ("memo_bytes", *memo_bytes),
-            ("memo_entries", *memo_entries),
             ("memo_evictions", *memo_evictions),
             ("files_opened", *files_opened),
             ("files_evicted", *files_evicted),
-            ("files_open", *files_open),
             ("debug_files", *debug_files),
         ];
-        named.extend(Failure::ALL.iter().map(|failure| failure.name()).zip(failures.iter().copied()));
-        named
+        counts.extend(Failure::ALL.iter().map(|failure| (failure.name(), self.failure(*failure))));
+        counts
+    }
+
+    /// What is there now, with its name.
+    pub fn sizes(&self) -> [(&'static str, u64); 3] {
+        [("memo_bytes", self.memo_bytes), ("memo_entries", self.memo_entries), ("files_open", self.files_open)]
+    }
+
+    /// Adds what a symbolizer counted that this one took the place of. What is there now stays this one's alone.
+    pub fn add_earlier(&mut self, earlier: &Statistics) {
+        let Statistics {
+            memo_hits,
+            memo_misses,
+            memo_bytes: _,
+            memo_entries: _,
+            memo_evictions,
+            files_opened,
+            files_evicted,
+            files_open: _,
+            debug_files,
+            failures,
+        } = earlier;
+        self.memo_hits += memo_hits;
+        self.memo_misses += memo_misses;
+        self.memo_evictions += memo_evictions;
+        self.files_opened += files_opened;
+        self.files_evicted += files_evicted;
+        self.debug_files += debug_files;
+        self.failures.resize(Failure::ALL.len(), 0);
+        for (count, before) in self.failures.iter_mut().zip(failures) {
+            *count += before;
+        }
     }
 }
 
@@ -199,5 +234,18 @@ mod tests {
             assert!(named.contains(&(failure.name(), count)), "{failure:?}");
         }
         assert_eq!(named.len(), 9 + Failure::ALL.len());
+    }
+
+    #[test]
+    fn counts_go_on_where_an_earlier_symbolizer_ended_and_sizes_do_not() {
+        let counters = Counters::default();
+        counters.fail(Failure::Late);
+        let one = Statistics { memo_hits: 5, memo_bytes: 100, files_opened: 2, files_open: 2, ..counters.snapshot() };
+        let mut all = Statistics::default();
+        all.add_earlier(&one);
+        let mut now = Statistics { memo_hits: 1, memo_bytes: 7, files_open: 1, ..counters.snapshot() };
+        now.add_earlier(&all);
+        assert_eq!((now.memo_hits, now.files_opened, now.failure(Failure::Late)), (6, 2, 2));
+        assert_eq!(now.sizes(), [("memo_bytes", 7), ("memo_entries", 0), ("files_open", 1)]);
     }
 }

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use store::{Limits, Reader, Store, StoreCounters, StoreError};
 
 use super::NamedBatch;
 use super::naming::Consume;
+use crate::latency::Latency;
 
 /// Batches that may wait for the disk: a busy node's have a few MB each.
 const WAITING: usize = 4;
@@ -37,6 +39,7 @@ struct Seen {
 #[derive(Clone, Default)]
 pub struct History {
     seen: Arc<Mutex<Seen>>,
+    writing: Arc<Latency>,
 }
 
 impl std::fmt::Debug for History {
@@ -68,6 +71,11 @@ impl History {
     /// Bytes of its files.
     pub fn bytes(&self) -> u64 {
         self.seen().bytes
+    }
+
+    /// How long the disk takes for a batch, with the wait for what is not on it yet.
+    pub fn writing(&self) -> &Latency {
+        &self.writing
     }
 
     /// What makes it incomplete, a sentence each.
@@ -158,6 +166,7 @@ struct Writer {
 impl Writer {
     fn run(mut self, batches: &Receiver<NamedBatch>) {
         for (number, batch) in (1_u64..).zip(batches) {
+            let began = Instant::now();
             let written = match &mut self.store {
                 Some(store) => store.append(&batch),
                 None => self.open().and_then(|()| self.store.as_mut().map_or(Ok(()), |store| store.append(&batch))),
@@ -177,6 +186,7 @@ impl Writer {
             {
                 self.trouble(&error);
             }
+            self.history.writing.took(began.elapsed());
             self.tell();
         }
         if let Some(store) = &mut self.store
@@ -245,7 +255,7 @@ mod tests {
         }
         keeper.finish();
         let (counted, behind) = (history.counters().batches, history.behind().0);
-        assert_eq!((counted, behind), (3, 0));
+        assert_eq!((counted, behind, history.writing().times().count), (3, 0, 3));
         assert!(history.reader().is_none() && history.notes().is_empty() && history.bytes() > 0);
         let (mut again, history) = Keeper::start(folder.path(), Limits::default()).unwrap();
         assert_eq!(history.counters().batches, 0);

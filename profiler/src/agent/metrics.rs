@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, text};
@@ -11,7 +10,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::statistics;
 use super::status::{Numbers, Status};
+use crate::engine::Group;
 use crate::identity::Counters as IdentityCounters;
 use crate::ledger::Drop;
 
@@ -31,14 +32,18 @@ pub struct StatusCollector(pub Arc<Status>);
 
 impl Collector for StatusCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        // Copied: a slow scrape must not hold the sampling thread up.
+        // Copied: a slow scrape must not hold the sampling or the naming thread up.
         let numbers = self.0.numbers().clone();
+        let naming = self.0.naming().clone();
         let mut sheet = Sheet(&mut encoder);
         ledger(&mut sheet, &numbers)?;
         losses(&mut sheet, &numbers)?;
+        lost_uploads(&mut sheet, self.0.uploads_lost.counts())?;
         unwinding(&mut sheet, &numbers)?;
-        identity(&mut sheet, &self.0.identity())?;
-        costs(&mut sheet, &numbers, self.0.last_interval_work_ns.load(Ordering::Relaxed))
+        identity(&mut sheet, naming.identity)?;
+        costs(&mut sheet, &numbers)?;
+        statistics::sizes(&mut sheet, &numbers, &naming)?;
+        statistics::counters(&mut sheet, &numbers, &naming, &self.0.texts)
     }
 }
 
@@ -64,10 +69,43 @@ impl Sheet<'_, '_> {
         Ok(())
     }
 
+    /// One counter, apart by two labels: what groups are, and what is in them.
+    pub(super) fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        by: [&'static str; 2],
+        groups: &[Group],
+    ) -> Result<(), fmt::Error> {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (group, counts) in groups {
+            for (count_name, count) in counts {
+                let labels = [(by[0], *group), (by[1], *count_name)];
+                ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// One counter of time, which has fractions.
     pub(super) fn seconds(&mut self, name: &str, help: &str, value: f64) -> Result<(), fmt::Error> {
         let metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(metric)
+    }
+
+    /// Several gauges apart by the label `by`.
+    pub(super) fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        by: &'static str,
+        values: &[(&str, u64)],
+    ) -> Result<(), fmt::Error> {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (value_name, value) in values {
+            ConstGauge::new(*value as f64).encode(metric.encode_family(&[(by, *value_name)])?)?;
+        }
+        Ok(())
     }
 
     /// One gauge.
@@ -135,6 +173,12 @@ fn losses(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Error
     sheet.counter("everflame_interval_samples_dropped", "Samples in them", "", &[("", samples)])
 }
 
+fn lost_uploads(sheet: &mut Sheet<'_, '_>, (uploads, samples): (u64, u64)) -> Result<(), fmt::Error> {
+    let help = "Uploads that could not be made of their intervals";
+    sheet.counter("everflame_uploads_lost", help, "", &[("", uploads)])?;
+    sheet.counter("everflame_upload_samples_lost", "Samples in them", "", &[("", samples)])
+}
+
 fn unwinding(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Error> {
     let engine = &numbers.engine;
     let stacks =
@@ -156,39 +200,59 @@ fn unwinding(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Er
     sheet.counter("everflame_unwind_rows_built", "Rows built since the start", "", &[("", numbers.executables.rows)])
 }
 
-fn identity(sheet: &mut Sheet<'_, '_>, counters: &IdentityCounters) -> Result<(), fmt::Error> {
-    let samples = [
-        ("container", counters.tagged),
-        ("pod", counters.pod_only),
-        ("host", counters.host),
-        ("container_unknown", counters.container_unknown),
-    ];
+fn identity(sheet: &mut Sheet<'_, '_>, counters: IdentityCounters) -> Result<(), fmt::Error> {
+    // Taken apart by name, so that a new counter can't be forgotten here.
+    let IdentityCounters {
+        tagged,
+        pod_only,
+        host,
+        container_unknown,
+        contradictions,
+        waited_in_vain,
+        processes_read,
+        processes_missed,
+        environments_unreadable,
+        environment_values_refused,
+        notes_dropped,
+        processes_refused,
+        cgroups_refused,
+        cgroup_walks,
+        pods_refused,
+        api_events,
+        api_lists,
+        api_errors,
+        runtime_requests,
+        runtime_errors,
+        runtime_dropped,
+    } = counters;
+    let samples = [("container", tagged), ("pod", pod_only), ("host", host), ("container_unknown", container_unknown)];
     sheet.counter("everflame_identity_samples", "Samples by what is known of their owner", "known", &samples)?;
     let losses = [
-        ("waited_in_vain", counters.waited_in_vain),
-        ("processes_missed", counters.processes_missed),
-        ("environments_unreadable", counters.environments_unreadable),
-        ("environment_values_refused", counters.environment_values_refused),
-        ("notes_dropped", counters.notes_dropped),
-        ("processes_refused", counters.processes_refused),
-        ("cgroups_refused", counters.cgroups_refused),
-        ("pods_refused", counters.pods_refused),
-        ("api_errors", counters.api_errors),
-        ("runtime_errors", counters.runtime_errors),
-        ("runtime_dropped", counters.runtime_dropped),
+        ("contradictions", contradictions),
+        ("waited_in_vain", waited_in_vain),
+        ("processes_missed", processes_missed),
+        ("environments_unreadable", environments_unreadable),
+        ("environment_values_refused", environment_values_refused),
+        ("notes_dropped", notes_dropped),
+        ("processes_refused", processes_refused),
+        ("cgroups_refused", cgroups_refused),
+        ("pods_refused", pods_refused),
+        ("api_errors", api_errors),
+        ("runtime_errors", runtime_errors),
+        ("runtime_dropped", runtime_dropped),
     ];
     sheet.counter("everflame_identity_losses", "What identity could not find out, and why", "reason", &losses)?;
     let work = [
-        ("processes_read", counters.processes_read),
-        ("cgroup_walks", counters.cgroup_walks),
-        ("api_lists", counters.api_lists),
-        ("api_events", counters.api_events),
-        ("runtime_requests", counters.runtime_requests),
+        ("processes_read", processes_read),
+        ("cgroup_walks", cgroup_walks),
+        ("api_lists", api_lists),
+        ("api_events", api_events),
+        ("runtime_requests", runtime_requests),
     ];
     sheet.counter("everflame_identity_work", "What identity did to find out", "what", &work)
 }
 
-fn costs(sheet: &mut Sheet<'_, '_>, numbers: &Numbers, interval_work_ns: u64) -> Result<(), fmt::Error> {
+fn costs(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Error> {
     let seconds = |ns: u64| ns as f64 / 1e9;
     sheet.seconds("everflame_agent_cpu_seconds", "Processor time of the agent", seconds(numbers.agent_cpu_ns))?;
     let programs = seconds(numbers.program_cpu_ns);
@@ -210,9 +274,7 @@ fn costs(sheet: &mut Sheet<'_, '_>, numbers: &Numbers, interval_work_ns: u64) ->
     sheet.gauge("everflame_cpus_sampled", "CPUs that are sampled", f64::from(numbers.cpus.0))?;
     sheet.gauge("everflame_cpus_online", "CPUs that are online", f64::from(numbers.cpus.1))?;
     sheet.gauge("everflame_frequency_hertz", "Rate in force", f64::from(numbers.frequency_hz.0))?;
-    sheet.gauge("everflame_frequency_wanted_hertz", "Rate asked for", f64::from(numbers.frequency_hz.1))?;
-    let work = seconds(interval_work_ns);
-    sheet.gauge("everflame_interval_work_seconds", "Naming, identity and encoding of the last interval", work)
+    sheet.gauge("everflame_frequency_wanted_hertz", "Rate asked for", f64::from(numbers.frequency_hz.1))
 }
 
 #[cfg(test)]
@@ -230,6 +292,11 @@ mod tests {
             numbers.ledger.surplus = 2;
             numbers.agent_cpu_ns = 1_500_000_000;
             numbers.frequency_hz = (49, 99);
+            numbers.table_sizes.used_bytes = 4096;
+            numbers.processes.unknown = 6;
+            let mut naming = status.naming();
+            naming.identity.contradictions = 4;
+            naming.symbolizer.memo_bytes = 77;
         }
         let mut registry = Registry::default();
         registry.register_collector(Box::new(StatusCollector(status)));
@@ -242,6 +309,11 @@ mod tests {
             "everflame_agent_cpu_seconds_total 1.5",
             "everflame_frequency_hertz 49.0",
             "everflame_frequency_wanted_hertz 99.0",
+            "everflame_identity_losses_total{reason=\"contradictions\"} 4",
+            "everflame_table_bytes{table=\"unwind_used\"} 4096.0",
+            "everflame_table_bytes{table=\"names\"} 77.0",
+            "everflame_statistics_total{part=\"processes\",name=\"unknown\"} 6",
+            "everflame_uploads_lost_total 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

@@ -17,6 +17,8 @@ pub mod page_source;
 mod sampling;
 pub mod sink_metrics;
 pub mod sinks;
+pub mod stages;
+mod statistics;
 pub mod status;
 pub mod uploads;
 pub(crate) mod usage;
@@ -90,7 +92,8 @@ pub fn run(
     let thread = std::thread::Builder::new()
         .name("everflame-names".into())
         .spawn(move || {
-            naming::Names { namer, another: Box::new(another), identify, consumers, status: beats }.run(&named);
+            let (another, earlier) = (Box::new(another), symbolizer::Statistics::default());
+            naming::Names { namer, another, earlier, identify, consumers, status: beats }.run(&named);
         })
         .map_err(|source| AgentError::Thread { name: "everflame-names", source })?;
     let result = sampling::sample(engine, settings, status, intervals, stop);

@@ -1,13 +1,14 @@
 //! The naming thread: names, identities, then everybody who wants the batch.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use symbolizer::Statistics;
 
 use super::NamedBatch;
 use super::status::Status;
-use crate::engine::{Interval, Sampled};
+use crate::engine::{Interval, Sampled, monotonic_ns};
 use crate::naming::Namer;
 
 /// How often the loop comes round while no interval comes.
@@ -33,6 +34,8 @@ pub(super) struct Names {
     pub(super) namer: Namer,
     /// Makes a namer that knows nothing yet.
     pub(super) another: Box<dyn Fn() -> std::io::Result<Namer> + Send>,
+    /// What the namers before this one counted: their counts go on, they never go back.
+    pub(super) earlier: Statistics,
     pub(super) identify: Box<dyn Identify>,
     pub(super) consumers: Vec<Box<dyn Consume>>,
     pub(super) status: Arc<Status>,
@@ -60,25 +63,38 @@ impl Names {
     /// Gives back the memory of all symbols and debug information; what is needed is read again.
     fn forget(&mut self) {
         match (self.another)() {
-            Ok(namer) => self.namer = namer,
+            Ok(namer) => {
+                self.earlier.add_earlier(&self.namer.statistics());
+                self.namer = namer;
+                self.tell();
+            }
             Err(error) => tracing::warn!("symbols are kept although memory is short: {error}"),
         }
         crate::allocator::give_back();
     }
 
     fn hand_on(&mut self, mut interval: Interval) {
-        let began = Instant::now();
-        self.namer.name(&mut interval);
-        self.identify.identify(&mut interval);
+        let status = Arc::clone(&self.status);
+        let stages = &status.stages;
+        let cut_ns = interval.batch.monotonic_start_ns.saturating_add(interval.batch.duration_ns);
+        stages.waiting.took(Duration::from_nanos(monotonic_ns().saturating_sub(cut_ns)));
+        stages.naming.of(|| self.namer.name(&mut interval));
+        stages.identity.of(|| self.identify.identify(&mut interval));
         let batch = Arc::new(interval.batch);
-        for consumer in &mut self.consumers {
-            consumer.take(&batch);
-        }
+        stages.hand_on.of(|| self.consumers.iter_mut().for_each(|consumer| consumer.take(&batch)));
         drop(batch);
+        self.tell();
         // Names of one large executable take tens of MB while they are made; what is freed in between other blocks would stay: 31 of
         // 76 MB after a compiler had run.
         crate::allocator::give_back();
-        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.status.last_interval_work_ns.store(took, Ordering::Relaxed);
+    }
+
+    /// Lets `/metrics` know what names cost and what is missing.
+    fn tell(&self) {
+        let mut symbolizer = self.namer.statistics();
+        symbolizer.add_earlier(&self.earlier);
+        let perf_map_bytes = self.namer.perf_map_bytes();
+        let mut numbers = self.status.naming();
+        (numbers.symbolizer, numbers.perf_map_bytes) = (symbolizer, perf_map_bytes);
     }
 }

@@ -54,7 +54,9 @@ impl Identify for Owners {
             }
             leave_out(&mut interval.batch, &self.selector);
         }
-        self.status.set_identity(self.identities.counters());
+        let found = (self.identities.counters(), self.identities.sizes());
+        let mut numbers = self.status.naming();
+        (numbers.identity, numbers.identity_sizes) = found;
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
+use profiler_common::COUNTERS;
+
 use super::governor::Governor;
 use super::left_out::Verdict;
 use super::memory::{MemoryGovernor, Relief};
@@ -27,17 +29,20 @@ pub(super) fn sample(
     let mut watch = Watch::new(settings);
     watch.look(&mut engine, status)?;
     let mut next_cut = Instant::now() + INTERVAL;
+    let stages = &status.stages;
     let result = loop {
-        std::thread::sleep(engine.round());
+        let (asked, asleep) = (engine.round(), Instant::now());
+        std::thread::sleep(asked);
+        stages.round_late.took(asleep.elapsed().saturating_sub(asked));
         status.sampler_beats();
-        if let Err(error) = engine.tick() {
+        if let Err(error) = stages.round.of(|| engine.tick()) {
             break Err(error);
         }
         let now = Instant::now();
         if now >= next_cut {
             // From now, not from the last cut: a machine that stood still does not get empty intervals in a row.
             next_cut = now + INTERVAL;
-            match engine.cut() {
+            match stages.cut.of(|| engine.cut()) {
                 Ok(interval) => hand_on(interval, &intervals, &mut watch),
                 Err(error) => break Err(error),
             }
@@ -81,6 +86,7 @@ struct Watch {
     looked_at: Instant,
     used_ns: u64,
     ledger: Ledger,
+    programs: [u64; COUNTERS],
     intervals: u64,
     dropped: (u64, u64),
     /// In the last interval.
@@ -102,6 +108,7 @@ impl Watch {
             looked_at: now,
             used_ns: usage::cpu_ns(),
             ledger: Ledger::default(),
+            programs: [0; COUNTERS],
             intervals: 0,
             dropped: (0, 0),
             last_processes: 0,
@@ -139,10 +146,14 @@ impl Watch {
         if elapsed >= LOOK {
             self.relieve(engine, status, resident_bytes + kernel_bytes)?;
         }
+        // A map that can't be read is no reason to end here: the next cut, which needs it, will say so.
+        self.programs = engine.program_counters().unwrap_or(self.programs);
         *status.numbers() = Numbers {
             ledger: self.ledger,
             engine: engine.counters().without_costs(),
+            programs: self.programs,
             tables: *engine.table_counters(),
+            table_sizes: engine.table_sizes(),
             processes: *engine.process_counters(),
             executables: *engine.executable_counters(),
             cpus: (engine.cpus() as u32, engine.online_cpus()),

@@ -4,10 +4,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use profiler_common::COUNTERS;
+use symbolizer::Statistics as SymbolizerStatistics;
+
 use super::left_out::Verdict;
-use crate::engine::EngineCounters;
-use crate::engine::monotonic_ns;
-use crate::identity::Counters as IdentityCounters;
+use super::stages::Stages;
+use super::uploads::Lost;
+use crate::engine::{EngineCounters, TableSizes, monotonic_ns};
+use crate::export::text::TextCounters;
+use crate::identity::{Counters as IdentityCounters, Sizes as IdentitySizes};
 use crate::ledger::Ledger;
 use crate::process::{ExecutableCounters, ProcessCounters};
 use crate::serve::Answering;
@@ -27,8 +32,12 @@ pub struct Numbers {
     pub ledger: Ledger,
     /// What the engine counted.
     pub engine: EngineCounters,
+    /// What the programs in the kernel counted, in the order of [`profiler_common::Counter`].
+    pub programs: [u64; COUNTERS],
     /// What the unwind tables refused.
     pub tables: TableCounters,
+    /// How full the engine's tables are.
+    pub table_sizes: TableSizes,
     /// What the process table left out.
     pub processes: ProcessCounters,
     /// What executables could not be had.
@@ -59,6 +68,19 @@ pub struct Numbers {
     pub sampled_processes: u64,
 }
 
+/// Numbers of the naming thread, as of its last interval.
+#[derive(Clone, Debug, Default)]
+pub struct NamingNumbers {
+    /// What the symbolizer counted, with those that it took the place of.
+    pub symbolizer: SymbolizerStatistics,
+    /// Bytes of perf maps.
+    pub perf_map_bytes: u64,
+    /// What identity found and missed.
+    pub identity: IdentityCounters,
+    /// What identity keeps.
+    pub identity_sizes: IdentitySizes,
+}
+
 /// What the governor did, in times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Governed {
@@ -75,13 +97,17 @@ pub struct Governed {
 pub struct Status {
     started_ns: u64,
     numbers: Mutex<Numbers>,
-    identity: Mutex<IdentityCounters>,
+    naming: Mutex<NamingNumbers>,
     sampler_beat_ns: AtomicU64,
     namer_beat_ns: AtomicU64,
     eviction: AtomicBool,
     verdicts: Mutex<Vec<Verdict>>,
-    /// Names, identities and encoding of the last interval, ns.
-    pub last_interval_work_ns: AtomicU64,
+    /// How long the agent's own stages take.
+    pub stages: Stages,
+    /// Uploads that could not be made.
+    pub uploads_lost: Arc<Lost>,
+    /// What encoders had to change in texts.
+    pub texts: Arc<TextCounters>,
     /// Processor time of answers to people: no cost of profiling, so that the rate is not lowered because somebody looks.
     pub answers: Arc<Answering>,
 }
@@ -91,12 +117,14 @@ impl Default for Status {
         Status {
             started_ns: monotonic_ns(),
             numbers: Mutex::default(),
-            identity: Mutex::default(),
+            naming: Mutex::default(),
             sampler_beat_ns: AtomicU64::new(0),
             namer_beat_ns: AtomicU64::new(0),
             eviction: AtomicBool::new(false),
             verdicts: Mutex::default(),
-            last_interval_work_ns: AtomicU64::new(0),
+            stages: Stages::default(),
+            uploads_lost: Arc::default(),
+            texts: Arc::default(),
             answers: Arc::default(),
         }
     }
@@ -108,14 +136,9 @@ impl Status {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What identity found and missed.
-    pub fn identity(&self) -> IdentityCounters {
-        *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// See [`Status::identity`].
-    pub fn set_identity(&self, counters: IdentityCounters) {
-        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    /// The naming thread's numbers, for a short time.
+    pub fn naming(&self) -> MutexGuard<'_, NamingNumbers> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sampling thread's loop came round.

@@ -16,11 +16,13 @@ use crate::agent::owners::Owners;
 use crate::agent::page_source::PageSource;
 use crate::agent::sink_metrics::SinkCollector;
 use crate::agent::sinks::Common;
+use crate::agent::stages::StageCollector;
 use crate::agent::status::Status;
 use crate::agent::uploads::Uploads;
 use crate::agent::{self, Consume, Identify, Settings};
 use crate::engine::{Engine, Options, Target};
 use crate::export::delivery::Sinks;
+use crate::export::text::TextCounters;
 use crate::identity::{self, ApiServer, Hierarchy, Identities, LabelSelector, Selector, SelectorOptions};
 use crate::profile::pprof::ProfileInfo;
 use crate::sampler::hierarchy::CgroupHierarchy;
@@ -34,7 +36,13 @@ pub(super) enum Shape {
     Live,
 }
 
-async fn start_sinks(words: &Agent, node: &str, info: &ProfileInfo, needed: bool) -> anyhow::Result<Sinks> {
+async fn start_sinks(
+    words: &Agent,
+    node: &str,
+    info: &ProfileInfo,
+    texts: Arc<TextCounters>,
+    needed: bool,
+) -> anyhow::Result<Sinks> {
     let settings = super::sink_words::settings(words, |name| std::env::var(name).ok())?;
     if settings.is_empty() && !needed {
         return Ok(Sinks::default());
@@ -55,7 +63,7 @@ async fn start_sinks(words: &Agent, node: &str, info: &ProfileInfo, needed: bool
         info: info.clone(),
         spool: words.spool.clone(),
         spool_bytes: (words.spool_size << 20) / settings.len() as u64,
-        texts: Arc::default(),
+        texts,
     };
     let mut sinks = Sinks::default();
     for settings in &settings {
@@ -101,9 +109,12 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
     if let Some(kept) = &kept {
         registry.register_collector(Box::new(HistoryCollector(kept.history.clone())));
     }
-    let sinks = runtime.block_on(start_sinks(words, &node, &info, kept.is_none()))?;
-    let counters = sinks.iter().map(|sink| (sink.name().to_owned(), sink.counters())).collect();
-    registry.register_collector(Box::new(SinkCollector(counters)));
+    let texts = Arc::clone(&status.texts);
+    let sinks = runtime.block_on(start_sinks(words, &node, &info, texts, kept.is_none()))?;
+    let counters: Vec<_> = sinks.iter().map(|sink| (sink.name().to_owned(), sink.counters())).collect();
+    registry.register_collector(Box::new(SinkCollector(counters.clone())));
+    let history = kept.as_ref().map(|kept| kept.history.clone());
+    registry.register_collector(Box::new(StageCollector { status: Arc::clone(&status), sinks: counters, history }));
     if words.listen != "off" {
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind(&words.listen))
@@ -132,7 +143,8 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
     };
     let mut consumers: Vec<Box<dyn Consume>> = Vec::new();
     if sinks.iter().next().is_some() {
-        consumers.push(Box::new(Uploads::new(Box::new(submit), words.interval, &node)));
+        let lost = Arc::clone(&status.uploads_lost);
+        consumers.push(Box::new(Uploads::new(Box::new(submit), words.interval, &node, lost)));
     }
     // Deleted at the end, if it is temporary.
     let mut folder = None;

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Message;
 use super::spool::{Depth, Losses};
+use crate::latency::Latency;
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -136,6 +137,12 @@ pub struct Counters {
     spool_set_aside: AtomicU64,
     pub(super) failures_in_a_row: AtomicU64,
     last_success_ms: AtomicU64,
+    /// How long a batch takes to become messages.
+    pub encoding: Latency,
+    /// How long those take to be queued: in the spool, if there is one.
+    pub storing: Latency,
+    /// How long the server takes to answer a try, whatever it says.
+    pub delivery: Latency,
 }
 
 /// [`Counters`] at one moment.

@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::Encode;
 use super::complaints::Complaints;
 use super::counters::{Counters, DropReason, Snapshot};
 use super::queue::{MemoryLimits, Queue, SpoolOptions};
@@ -21,6 +20,7 @@ use super::retry::{Backoff, RetryPolicy};
 use super::sender::{Sender, Shared, Stage};
 use super::timing::{SystemTiming, Timing};
 use super::transport::Transport;
+use super::{Encode, Message};
 use crate::profile::Batch;
 
 /// Batches that may wait to be encoded. Encoding waits for no server, so that more would only hide a disk that hangs; a batch of a
@@ -219,7 +219,9 @@ async fn take_in(
 
 /// Encodes and stores a batch. Blocking.
 fn store(shared: &Shared, batch: &Batch) {
-    let encoded = shared.encoder.lock().unwrap_or_else(PoisonError::into_inner).encode(batch);
+    let mut encoder = shared.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+    let encoded = shared.counters.encoding.of(|| encoder.encode(batch));
+    drop(encoder);
     let messages = match encoded {
         Ok(messages) => messages,
         Err(error) => {
@@ -228,6 +230,12 @@ fn store(shared: &Shared, batch: &Batch) {
             return;
         }
     };
+    // The lock as well: whoever has it may wait for the disk.
+    shared.counters.storing.of(|| put(shared, messages));
+}
+
+/// Queues what was encoded. Blocking.
+fn put(shared: &Shared, messages: Vec<Message>) {
     let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
     for message in messages {
         shared.counters.encoded.add(&message);

@@ -203,7 +203,10 @@ fn a_server_that_comes_back_gets_everything_in_order_and_once() {
             let (sink, told) = start(&script, spooled.then_some(folder.path()));
             submit(&sink, (1..4).map(|number| batch(number, 2))).await;
             until(|| sink.snapshot().delivered.messages == 3).await;
+            let counters = sink.counters();
             let snapshot = sink.shutdown(NEVER).await;
+            let stages = [&counters.encoding, &counters.storing, &counters.delivery];
+            assert_eq!(stages.map(|stage| stage.times().count), [3, 3, 8], "each batch, and each try");
             let first = vec![(1, 2); 6];
             assert_eq!(script.tried(), [first, vec![(2, 2), (3, 2)]].concat());
             let waits: Vec<_> = told.0.lock().unwrap().iter().map(Duration::as_secs_f64).collect();

@@ -123,11 +123,14 @@ impl Sender {
         while let Some((piece, splits)) = pieces.front() {
             let (piece, splits) = (piece.clone(), *splits);
             let mut stage = self.stage.clone();
+            let began = self.shared.timing.now();
             let answer = tokio::select! {
                 biased;
                 _ = stage.wait_for(|stage| *stage == Stage::End) => return false,
                 answer = self.transport.send(&piece) => answer,
             };
+            let took = self.shared.timing.now().saturating_duration_since(began);
+            self.shared.counters.delivery.took(took);
             match self.step(taken, &piece, splits, answer, &mut internal_errors, &mut pieces).await {
                 Step::Next => internal_errors = 0,
                 Step::Again => {}

@@ -20,6 +20,15 @@ pub struct TextCounters {
 }
 
 impl TextCounters {
+    /// Every counter with its name.
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        // Taken apart by name, so that a new counter can't be forgotten here.
+        let TextCounters { replaced, cut, left_out, folded } = self;
+        [("replaced", replaced), ("cut", cut), ("left_out", left_out), ("folded", folded)]
+            .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+            .into()
+    }
+
     pub(super) fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -36,6 +36,6 @@ pub use options::{
 pub use precedence::Precedence;
 pub use run::{Engine, Sampled};
 pub use settle::Capture;
-pub use statistics::{Group, of_programs};
+pub use statistics::{Group, TableSizes, of_parts, of_programs};
 pub use target::Target;
 pub use timers::monotonic_ns;

@@ -1,4 +1,5 @@
-//! Every counter of a recording by name, for a reader who wants them all: `record --statistics`.
+//! Every counter by name, for a reader who wants them all: `record --statistics` and the agent's `/metrics`; and how full the tables
+//! are.
 //!
 //! The structures are taken apart by name here, without `..`: a new counter does not compile until it is in the table.
 
@@ -6,6 +7,7 @@ use profiler_common::{COUNTERS, Counter};
 
 use super::counters::EngineCounters;
 use super::finish::Recording;
+use super::run::Engine;
 use crate::process::{ExecutableCounters, ProcessCounters};
 use crate::tables::TableCounters;
 
@@ -22,14 +24,57 @@ macro_rules! named {
 impl Recording {
     /// All counters, by the part that counts them.
     pub fn statistics(&self) -> Vec<Group> {
-        vec![
-            ("engine", of_engine(&self.counters)),
-            ("executables", of_executables(&self.executable_counters)),
-            ("tables", of_tables(&self.table_counters)),
-            ("processes", of_processes(&self.process_counters)),
-            ("mapped files", vec![("replaced_pages", crate::process::mapped_file::replaced_pages() as u64)]),
-            ("memory", vec![("maps_and_rings_bytes", self.kernel_bytes)]),
-        ]
+        let (executables, tables) = (&self.executable_counters, &self.table_counters);
+        let mut groups = of_parts(&self.counters, executables, tables, &self.process_counters);
+        groups.push(("memory", vec![("maps_and_rings_bytes", self.kernel_bytes)]));
+        groups
+    }
+}
+
+/// All counters but the programs' own, by the part that counts them. All of them only grow.
+pub fn of_parts(
+    engine: &EngineCounters,
+    executables: &ExecutableCounters,
+    tables: &TableCounters,
+    processes: &ProcessCounters,
+) -> Vec<Group> {
+    vec![
+        ("engine", of_engine(engine)),
+        ("executables", of_executables(executables)),
+        ("tables", of_tables(tables)),
+        ("processes", of_processes(processes)),
+        ("mapped_files", vec![("replaced_pages", crate::process::mapped_file::replaced_pages() as u64)]),
+    ]
+}
+
+/// How full the engine's tables are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableSizes {
+    /// Bytes of the slab that unwind tables, process tables and escape rules are in.
+    pub used_bytes: u64,
+    /// Of those, the escape rules', which stay for good.
+    pub escape_bytes: u64,
+    /// Bytes that the slab has taken from the kernel.
+    pub taken_bytes: u64,
+    /// Bytes that it may take.
+    pub most_bytes: u64,
+    /// Executables known.
+    pub executables: u64,
+    /// Processes known.
+    pub processes: u64,
+}
+
+impl Engine {
+    /// How full the tables are now.
+    pub fn table_sizes(&self) -> TableSizes {
+        TableSizes {
+            used_bytes: self.tables.used_bytes(),
+            escape_bytes: self.tables.escape_bytes(),
+            taken_bytes: self.tables.bytes(),
+            most_bytes: self.options.unwind_bytes,
+            executables: self.executables.known() as u64,
+            processes: self.processes.len() as u64,
+        }
     }
 }
 

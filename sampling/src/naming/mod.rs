@@ -66,6 +66,11 @@ impl Namer {
         statistics
     }
 
+    /// Bytes that perf maps take now.
+    pub fn perf_map_bytes(&self) -> u64 {
+        self.run_time.bytes() as u64
+    }
+
     fn name_executables(&self, interval: &mut Interval, functions: &mut Functions) {
         let Interval { batch, code, .. } = interval;
         let mut by_mapping: HashMap<MappingIndex, Vec<usize>> = HashMap::new();

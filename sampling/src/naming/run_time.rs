@@ -96,6 +96,11 @@ impl RunTimeCode {
         statistics.add(Failure::Late, self.not_told);
     }
 
+    /// Bytes that all maps take now.
+    pub(super) fn bytes(&self) -> usize {
+        self.maps.values().map(|known| known.map.memory()).sum()
+    }
+
     /// The map of a process, read again if that is worth it; `read` tells none if it is still of the version that is known.
     fn map(
         &mut self,
@@ -172,7 +177,7 @@ impl RunTimeCode {
             self.dropped += 1;
         }
         self.maps.insert(process, known);
-        while self.maps.values().map(|known| known.map.memory()).sum::<usize>() > most {
+        while self.bytes() > most {
             let others = self.maps.iter_mut().filter(|(other, known)| **other != process && known.map.memory() > 0);
             let Some((_, oldest)) = others.min_by_key(|(_, known)| known.used) else { return };
             (oldest.map, oldest.version) = (PerfMap::default(), None);

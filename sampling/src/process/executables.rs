@@ -103,6 +103,11 @@ impl Executables {
         self.slots.iter()
     }
 
+    /// How many are known.
+    pub fn known(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether its file is on a device that is left alone, since it did not answer.
     pub fn is_silent(&self, executable: &Executable) -> bool {
         executable.lane.is_some_and(|device| self.asked.avoids(device, None, Instant::now()))
