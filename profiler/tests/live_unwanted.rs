@@ -19,16 +19,15 @@ const NAME: &str = "wanted-name";
 /// Long enough for a process to be seen, judged and marked, on a busy machine as well.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Samples of this process only, as far as they have the name; hits that get beyond the filters are counted by pid.
-fn options(pid: u32) -> Options {
+/// What has the name, and nothing else.
+fn named() -> Target {
+    Target::named(vec![NAME.into()])
+}
+
+/// Samples of this process only, as far as they are wanted; hits that get beyond the filters are counted by pid.
+fn options(pid: u32, target: Target) -> Options {
     let filter = filter::PIDS | filter::COUNT_PIDS;
-    Options {
-        frequency_hz: 999,
-        filter,
-        pids: vec![pid],
-        target: Target::named(vec![NAME.into()]),
-        ..Options::default()
-    }
+    Options { frequency_hz: 999, filter, pids: vec![pid], target, ..Options::default() }
 }
 
 /// What the programs counted so far.
@@ -87,7 +86,15 @@ fn an_unwanted_process_costs_no_record_and_no_copy() {
     let _alone = live::alone();
     let Some(file) = build_or_skip("threads", Flavour::OmitFp) else { return };
     let running = Running::fixture(&file, &["4", "600"]);
-    let Some(mut engine) = live::engine(options(running.pid())) else { return };
+    let comm = std::fs::read_to_string(format!("/proc/{}/comm", running.pid())).unwrap().trim().to_owned();
+    for target in [named(), Target::default().without(vec![comm])] {
+        let Some(engine) = live::engine(options(running.pid(), target)) else { return };
+        costs_nothing(engine, &running);
+    }
+}
+
+/// Runs until the process is marked, then half a second of its time longer.
+fn costs_nothing(mut engine: Engine, running: &Running) {
     let _precedence = Precedence::take();
     tick_until_marked(&mut engine, running.pid());
     let before = counts(&mut engine, running.pid());
@@ -127,7 +134,7 @@ fn a_process_that_becomes_wanted_loses_no_sample() {
         let flag = folder.path().join(format!("flag-{how}"));
         let running = busy_until(&flag, &then);
         let pid = running.pid();
-        let Some(mut engine) = live::engine(options(pid)) else { return };
+        let Some(mut engine) = live::engine(options(pid, named())) else { return };
         let _precedence = Precedence::take();
         tick_until_marked(&mut engine, pid);
         let hits_before = counts(&mut engine, pid).hits;

@@ -9,6 +9,8 @@ use crate::process::Processes;
 pub struct Target {
     /// Names of processes (or of threads).
     pub comms: Vec<String>,
+    /// Names of processes (or of threads) that are not wanted, whatever else is.
+    not_comms: Vec<String>,
     /// Set once a command is followed, for good: when all of it has ended, nothing is wanted rather than everything.
     following: bool,
     /// The followed command and its descendants.
@@ -23,6 +25,13 @@ impl Target {
         Target { comms, ..Target::default() }
     }
 
+    /// The same without processes and threads of these names.
+    #[must_use]
+    pub fn without(mut self, comms: Vec<String>) -> Target {
+        self.not_comms = comms;
+        self
+    }
+
     /// A command that we started: it and its descendants are wanted.
     pub fn follow(&mut self, pid: u32) {
         self.following = true;
@@ -32,6 +41,10 @@ impl Target {
 
     /// Whether everything is wanted.
     pub fn is_everything(&self) -> bool {
+        self.not_comms.is_empty() && self.asks_for_everything()
+    }
+
+    fn asks_for_everything(&self) -> bool {
         self.comms.is_empty() && !self.following
     }
 
@@ -47,23 +60,44 @@ impl Target {
 
     /// Whether a sample of this process and thread name is wanted.
     pub fn wants(&self, processes: &Processes, pid: u32, thread_name: &[u8]) -> bool {
-        if self.is_everything() || self.tree.contains(&pid) {
+        if self.is_everything() {
             return true;
         }
-        self.names(thread_name) || processes.get(pid).is_some_and(|process| self.names(process.comm.as_bytes()))
-    }
-
-    /// Whether nothing of a process can be wanted, whichever of its threads is sampled. Its threads' names are asked for only if
-    /// names matter; without them (`None`) some may be wanted.
-    pub fn wants_none_of(&self, pid: u32, thread_names: impl FnOnce() -> Option<Vec<Vec<u8>>>) -> bool {
-        if self.is_everything() || self.tree.contains(&pid) {
+        let has_name = |names: &dyn Fn(&[u8]) -> bool| {
+            names(thread_name) || processes.get(pid).is_some_and(|process| names(process.comm.as_bytes()))
+        };
+        if !self.not_comms.is_empty() && has_name(&|name| self.excludes(name)) {
             return false;
         }
-        self.comms.is_empty() || thread_names().is_some_and(|names| !names.iter().any(|name| self.names(name)))
+        self.asks_for_everything() || self.tree.contains(&pid) || has_name(&|name| self.names(name))
+    }
+
+    /// Whether nothing of a process of this name can be wanted, whichever of its threads is sampled. Its threads' names are asked
+    /// for only if they matter; without them (`None`) some may be wanted.
+    pub fn wants_none_of(&self, pid: u32, name: &[u8], thread_names: impl FnOnce() -> Option<Vec<Vec<u8>>>) -> bool {
+        if self.is_everything() {
+            return false;
+        }
+        if self.excludes(name) {
+            return true;
+        }
+        let is_asked_for = self.asks_for_everything() || self.tree.contains(&pid);
+        if is_asked_for && self.not_comms.is_empty() {
+            return false;
+        }
+        if !is_asked_for && self.comms.is_empty() {
+            return true;
+        }
+        let wanted = |name: &[u8]| !self.excludes(name) && (is_asked_for || self.names(name));
+        thread_names().is_some_and(|names| !names.iter().any(|name| wanted(name)))
     }
 
     fn names(&self, name: &[u8]) -> bool {
         self.comms.iter().any(|comm| comm.as_bytes() == name)
+    }
+
+    fn excludes(&self, name: &[u8]) -> bool {
+        self.not_comms.iter().any(|comm| comm.as_bytes() == name)
     }
 }
 
@@ -104,18 +138,43 @@ mod tests {
     #[test]
     fn a_process_is_wholly_unwanted_only_if_neither_tree_nor_any_thread_is_asked_for() {
         let threads = |names: &[&str]| Some(names.iter().map(|name| name.as_bytes().to_vec()).collect());
-        assert!(!Target::default().wants_none_of(1, || threads(&["x"])));
+        assert!(!Target::default().wants_none_of(1, b"x", || threads(&["x"])));
         let by_name = Target::named(vec!["x".into()]);
-        assert!(by_name.wants_none_of(1, || threads(&["a", "xy"])));
-        assert!(!by_name.wants_none_of(1, || threads(&["a", "x"])));
-        assert!(!by_name.wants_none_of(1, || None), "names that can't be had may be wanted");
+        assert!(by_name.wants_none_of(1, b"a", || threads(&["a", "xy"])));
+        assert!(!by_name.wants_none_of(1, b"a", || threads(&["a", "x"])));
+        assert!(!by_name.wants_none_of(1, b"a", || None), "names that can't be had may be wanted");
         let mut command = Target::default();
         command.follow(5);
-        assert!(command.wants_none_of(4, || panic!("names do not matter")));
-        assert!(!command.wants_none_of(5, || None));
+        assert!(command.wants_none_of(4, b"a", || panic!("names do not matter")));
+        assert!(!command.wants_none_of(5, b"a", || None));
         let mut both = Target::named(vec!["x".into()]);
         both.follow(5);
-        assert!(!both.wants_none_of(5, || threads(&["a"])));
-        assert!(both.wants_none_of(6, || threads(&["a"])));
+        assert!(!both.wants_none_of(5, b"a", || threads(&["a"])));
+        assert!(both.wants_none_of(6, b"a", || threads(&["a"])));
+    }
+
+    #[test]
+    fn excluded_names_go_before_what_is_asked_for() {
+        let nowhere = tempfile::tempdir().unwrap();
+        let processes = Processes::new(nowhere.path());
+        let threads = |names: &[&str]| Some(names.iter().map(|name| name.as_bytes().to_vec()).collect());
+        let without = Target::default().without(vec!["x".into()]);
+        assert!(!without.is_everything());
+        assert!(without.wants(&processes, 1, b"a") && !without.wants(&processes, 1, b"x"));
+        assert!(without.wants_none_of(1, b"x", || panic!("the process's own name is enough")));
+        assert!(!without.wants_none_of(1, b"a", || threads(&["a", "x"])));
+        assert!(without.wants_none_of(1, b"a", || threads(&["x", "x"])));
+        assert!(!without.wants_none_of(1, b"a", || None));
+        let both = Target::named(vec!["a".into(), "x".into()]).without(vec!["x".into()]);
+        assert!(
+            both.wants(&processes, 1, b"a") && !both.wants(&processes, 1, b"x") && !both.wants(&processes, 1, b"b")
+        );
+        assert!(both.wants_none_of(1, b"b", || threads(&["b", "x"])));
+        assert!(!both.wants_none_of(1, b"b", || threads(&["b", "a"])));
+        let mut command = Target::default().without(vec!["x".into()]);
+        command.follow(5);
+        assert!(command.wants(&processes, 5, b"a") && !command.wants(&processes, 5, b"x"));
+        assert!(command.wants_none_of(4, b"a", || panic!("it is not followed")));
+        assert!(!command.wants_none_of(5, b"a", || threads(&["a"])));
     }
 }

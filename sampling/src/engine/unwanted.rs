@@ -63,7 +63,7 @@ impl Engine {
         }
         let target = &self.options.target;
         let names = || thread_names(&self.options.proc_root, pid);
-        let mut marked = target.wants_none_of(pid, names);
+        let mut marked = target.wants_none_of(pid, process.comm.as_bytes(), names);
         if marked {
             process.sampled = false;
             if let Some(old) = process.published.take() {
