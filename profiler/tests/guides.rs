@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::CommandFactory as _;
 use profiler::agent::history::History;
@@ -11,27 +11,31 @@ use profiler::agent::metrics::{StatusCollector, render};
 use profiler::agent::sink_metrics::SinkCollector;
 use profiler::agent::stages::StageCollector;
 use profiler::agent::status::Status;
-use profiler::cli::Arguments;
+use profiler::cli::{Arguments, OLD_NAMES};
 use profiler::export::counters::Counters;
 use prometheus_client::registry::Registry;
 
 /// Set to rewrite the guides instead of checking them.
 const UPDATE: &str = "EVERFLAME_UPDATE_README";
 const BEGIN: &str = "<!-- table: made by profiler/tests/guides.rs -->\n";
+const BEGIN_OLD: &str = "<!-- old names: made by profiler/tests/guides.rs -->\n";
 const END: &str = "<!-- end of table -->";
 
 fn guide(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
 }
 
-/// The tables in the guide are these, in their order, or become them.
-fn check_tables(name: &str, wanted: &[String]) {
+/// The tables that begin so in the guide are these, in their order, or become them.
+fn check_tables(name: &str, begin: &str, wanted: &[String]) {
+    // Two tests write one guide.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = guide(name);
     let mut text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
     let mut from = 0;
     for wanted in wanted {
-        let begin = text[from..].find(BEGIN).unwrap_or_else(|| panic!("docs/{name} has no place for its table"));
-        let start = from + begin + BEGIN.len();
+        let found = text[from..].find(begin).unwrap_or_else(|| panic!("docs/{name} has no place for its table"));
+        let start = from + found + begin.len();
         let end = start + text[start..].find(END).unwrap_or_else(|| panic!("docs/{name}: its table has no end"));
         if std::env::var_os(UPDATE).is_some() {
             text.replace_range(start..end, wanted);
@@ -40,7 +44,7 @@ fn check_tables(name: &str, wanted: &[String]) {
         }
         from = start + wanted.len();
     }
-    assert!(!text[from..].contains(BEGIN), "docs/{name} has more tables than are made");
+    assert!(!text[from..].contains(begin), "docs/{name} has more tables than are made");
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(&path, text).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
     }
@@ -63,7 +67,16 @@ fn every_setting_is_in_configuration_md() {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default().replace('\n', " ");
         let _ = writeln!(table, "| `--{flag}` | `{environment}` | {default} | {} |", help.replace('|', "\\|"));
     }
-    check_tables("configuration.md", &[table]);
+    check_tables("configuration.md", BEGIN, &[table]);
+}
+
+#[test]
+fn every_variable_of_the_old_agent_is_in_configuration_md() {
+    let mut table = String::from("| `OTEL_PROFILING_AGENT_…` | what becomes of it |\n|---|---|\n");
+    for old in OLD_NAMES {
+        let _ = writeln!(table, "| `{}` | {} |", old.name, old.becomes);
+    }
+    check_tables("configuration.md", BEGIN_OLD, &[table]);
 }
 
 /// What the agent shows with one sink.
@@ -165,7 +178,7 @@ fn every_metric_is_in_metrics_md() {
     for (part, names) in statistics {
         let _ = writeln!(counters, "| `{part}` | {} |", quoted(&names));
     }
-    check_tables("metrics.md", &[table, counters]);
+    check_tables("metrics.md", BEGIN, &[table, counters]);
 }
 
 /// Documents whose flags are cargo's, of the chores and of the benches, but in commands of `everflame` itself.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use profiler_common::filter::MAX_LISTED;
 
-use crate::profile::{Batch, Identity};
+use crate::profile::{Batch, Identity, Process};
 
 /// A change for the kernel's set of cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Verdict {
 /// Who is in a cgroup that is left out.
 #[derive(Debug)]
 struct Owner {
-    /// Empty for a cgroup of the host.
+    /// Empty for a cgroup of the host, and for one that is excluded whoever is in it.
     container_id: String,
     pod_uid: String,
 }
@@ -34,12 +34,13 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// What changes after an interval whose identities are filled in. `wanted` judges an identity; `is_in_container` a cgroup's
-    /// path; `identity_now` tells who a container is by now, `None` if it is forgotten; `is_there` whether a cgroup still exists.
+    /// What changes after an interval whose identities are filled in. `wanted` judges an identity; `is_excluded` a process's cgroup,
+    /// whoever is in it; `is_in_container` a cgroup's path; `identity_now` tells who a container is by now, `None` if it is forgotten; `is_there` whether a cgroup still exists.
     pub fn judge(
         &mut self,
         batch: &Batch,
         wanted: impl Fn(&Identity) -> bool,
+        is_excluded: impl Fn(&Process) -> bool,
         is_in_container: impl Fn(&str) -> bool,
         identity_now: impl Fn(&str, &str) -> Option<Identity>,
         is_there: impl Fn(u64) -> bool,
@@ -56,7 +57,7 @@ impl LeftOut {
             }
             stays
         });
-        for (cgroup_id, owner) in unwanted(batch, wanted, is_in_container) {
+        for (cgroup_id, owner) in unwanted(batch, wanted, is_excluded, is_in_container) {
             if self.cgroups.len() < MAX_LISTED && !self.cgroups.contains_key(&cgroup_id) {
                 self.cgroups.insert(cgroup_id, owner);
                 verdicts.push(Verdict { cgroup_id, leave_out: true });
@@ -77,10 +78,11 @@ impl LeftOut {
     }
 }
 
-/// The cgroups of a batch in which nobody is wanted and everybody known.
+/// The cgroups of a batch in which nobody is wanted and everybody known, and those that are excluded.
 fn unwanted(
     batch: &Batch,
     wanted: impl Fn(&Identity) -> bool,
+    is_excluded: impl Fn(&Process) -> bool,
     is_in_container: impl Fn(&str) -> bool,
 ) -> HashMap<u64, Owner> {
     let judged: Vec<bool> = batch.identities.iter().map(wanted).collect();
@@ -96,6 +98,7 @@ fn unwanted(
                 pod_uid: identity.pod_uid.to_string(),
             })
         });
+        let owner = if is_excluded(process) { Some(Owner::nobody()) } else { owner };
         let entry = owners.entry(process.cgroup_id).or_insert_with(|| Some(Owner::nobody()));
         if let (Some(known), Some(owner)) = (entry.as_mut(), owner) {
             *known = owner;
@@ -173,7 +176,7 @@ mod tests {
         ]);
         let mut left_out = LeftOut::default();
         let mut judge =
-            || left_out.judge(&batch, wanted, in_container, |_, _| Some(of("kube-system", "dns")), |_| true);
+            || left_out.judge(&batch, wanted, |_| false, in_container, |_, _| Some(of("kube-system", "dns")), |_| true);
         assert_eq!(judge(), [leave(2), leave(4)]);
         assert_eq!(judge(), [], "each is said once");
         assert_eq!(left_out.len(), 2);
@@ -188,14 +191,30 @@ mod tests {
             (4, "/system.slice/x", of("", "")),
         ]);
         let mut left_out = LeftOut::default();
-        assert_eq!(left_out.judge(&first, wanted, in_container, |_, _| None, |_| true).len(), 4);
+        assert_eq!(left_out.judge(&first, wanted, |_| false, in_container, |_, _| None, |_| true).len(), 4);
         let now = |container: &str, _: &str| match container {
             "dns" => Some(of("shop", "dns")),
             "proxy" => Some(of("kube-system", "proxy")),
             _ => None,
         };
-        let again = left_out.judge(&batch(&[]), wanted, in_container, now, |id| id != 4);
+        let again = left_out.judge(&batch(&[]), wanted, |_| false, in_container, now, |id| id != 4);
         assert_eq!(again, [1, 3, 4].map(|cgroup_id| Verdict { cgroup_id, leave_out: false }));
+        assert_eq!(left_out.len(), 1);
+    }
+
+    #[test]
+    fn an_excluded_cgroup_is_left_out_whoever_is_in_it_as_long_as_it_is_there() {
+        let first = batch(&[
+            (1, "/kubepods/a", of("shop", "web")),
+            (2, "/kubepods/b", of("", "")),
+            (3, "/system.slice/x", of("shop", "")),
+        ]);
+        let excluded = |process: &Process| process.cgroup_id < 3;
+        let mut left_out = LeftOut::default();
+        assert_eq!(left_out.judge(&first, wanted, excluded, in_container, |_, _| None, |_| true), [leave(1), leave(2)]);
+        let still_wanted = |_: &str, _: &str| Some(of("shop", "web"));
+        let again = left_out.judge(&batch(&[]), wanted, excluded, in_container, still_wanted, |id| id != 2);
+        assert_eq!(again, [Verdict { cgroup_id: 2, leave_out: false }]);
         assert_eq!(left_out.len(), 1);
     }
 
@@ -203,7 +222,7 @@ mod tests {
     fn no_more_are_listed_than_the_kernel_s_set_takes() {
         let many: Vec<_> = (1..=MAX_LISTED as u64 + 5).map(|id| (id, "/system.slice/x", of("", ""))).collect();
         let mut left_out = LeftOut::default();
-        let verdicts = left_out.judge(&batch(&many), wanted, in_container, |_, _| None, |_| true);
+        let verdicts = left_out.judge(&batch(&many), wanted, |_| false, in_container, |_, _| None, |_| true);
         assert_eq!((verdicts.len(), left_out.len()), (MAX_LISTED, MAX_LISTED));
     }
 }

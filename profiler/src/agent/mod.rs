@@ -4,6 +4,7 @@
 //! Two threads of its own: `sampling` drives the engine and never waits for anybody; `naming` reads other people's files. What
 //! talks to the network runs on tokio, behind queues. Intervals that find the queue full are dropped and counted.
 
+pub mod excluded;
 pub mod governor;
 pub mod history;
 pub mod history_metrics;
@@ -20,6 +21,7 @@ pub mod sinks;
 pub mod stages;
 mod statistics;
 pub mod status;
+mod undecided;
 pub mod uploads;
 pub(crate) mod usage;
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::undecided;
 use crate::export::Encode;
 use crate::export::address::{Address, Endpoint, Wire};
 use crate::export::datadog::{DatadogConfig, DatadogEncoder, Grouping};
@@ -14,7 +15,7 @@ use crate::export::queue::{MemoryLimits, SpoolOptions};
 use crate::export::retry::RetryPolicy;
 use crate::export::settings::SinkSettings;
 use crate::export::text::TextCounters;
-use crate::export::transport::{self, TransportError};
+use crate::export::transport::{self, Transport, TransportError};
 use crate::profile::pprof::ProfileInfo;
 
 /// What all sinks share.
@@ -36,28 +37,46 @@ pub struct Common {
     pub texts: Arc<TextCounters>,
 }
 
-/// Starts one sink; an address that does not say its wire is asked for it. In a tokio runtime only.
+/// Starts one sink; an address that does not say its wire is asked for it, and if nobody is there, asked again while the agent
+/// samples. In a tokio runtime only.
 ///
 /// # Errors
 /// [`TransportError`]: certificates, headers, or a wire that nobody can tell.
 pub async fn start(settings: &SinkSettings, common: &Common) -> Result<Sink, TransportError> {
-    let wire = match &settings.address {
-        Address::Server(server) => Some(transport::ask(settings, server).await?),
-        Address::Folder(_) => None,
+    let parts = match &settings.address {
+        Address::Folder(_) => parts(settings, None, common)?,
+        Address::Server(server) => match transport::ask(settings, server).await {
+            Ok(wire) => parts(settings, Some(wire), common)?,
+            Err(error @ TransportError::NoAnswer { .. }) => {
+                tracing::warn!("{error}. It is asked again; until it answers, what it should get is lost");
+                undecided::parts(settings, server, common)
+            }
+            Err(error) => return Err(error),
+        },
     };
-    let transport = transport::open(settings, wire)?;
-    let name = transport.address().to_owned();
-    let spool = match (&common.spool, wire) {
+    let name = parts.transport.address().to_owned();
+    let spool = match (&common.spool, &settings.address) {
         // A folder needs none: what can't be written there is not likely to be writable beside it.
-        (Some(folder), Some(_)) => {
+        (Some(folder), Address::Server(_)) => {
             Some(SpoolOptions { folder: folder.join(folder_name(&name)), max_bytes: common.spool_bytes })
         }
         _ => None,
     };
     let options = SinkOptions { name, memory: MemoryLimits::default(), spool, retry: RetryPolicy::default() };
+    Ok(Sink::start(parts.encoder, parts.transport, options))
+}
+
+/// What a sink needs for its wire.
+pub(super) struct Parts {
+    pub(super) encoder: Box<dyn Encode>,
+    pub(super) transport: Box<dyn Transport>,
+}
+
+/// The parts for a wire; `None`: a folder.
+pub(super) fn parts(settings: &SinkSettings, wire: Option<Wire>, common: &Common) -> Result<Parts, TransportError> {
     let over_unix_socket =
         matches!(&settings.address, Address::Server(server) if matches!(server.endpoint, Endpoint::Unix(_)));
-    Ok(Sink::start(encoder(wire, over_unix_socket, common), transport, options))
+    Ok(Parts { transport: transport::open(settings, wire)?, encoder: encoder(wire, over_unix_socket, common) })
 }
 
 fn encoder(wire: Option<Wire>, over_unix_socket: bool, common: &Common) -> Box<dyn Encode> {

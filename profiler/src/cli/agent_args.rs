@@ -1,11 +1,13 @@
 //! The words of `everflame agent`: flags, environment names, defaults and help in one table, which the configuration file shares.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::args::parse_duration;
+use crate::identity::label_selector;
 
 /// `everflame agent`, and `everflame config`, which prints what they come to.
 #[derive(Debug, Clone, Args)]
@@ -21,11 +23,14 @@ pub struct Agent {
     #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99, env = "EVERFLAME_FREQUENCY", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub frequency: u32,
     /// How much time one upload covers, 10s to 10m.
-    #[arg(long, value_name = "TIME", default_value = "60s", env = "EVERFLAME_INTERVAL", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", env = "EVERFLAME_INTERVAL", value_parser = parse_interval)]
     pub interval: Duration,
     /// Added to every profile, as KEY:VALUE; may repeat.
     #[arg(long, value_name = "KEY:VALUE", env = "EVERFLAME_TAGS", value_delimiter = ',')]
     pub tag: Vec<String>,
+    /// Label of pods, by its key, that is added to the profiles of a pod that has it; may repeat.
+    #[arg(long, value_name = "KEY", env = "EVERFLAME_POD_LABEL", value_delimiter = ',', value_parser = parse_label_key)]
+    pub pod_label: Vec<String>,
     /// One profile for the whole node, with containers as labels, instead of one for each service and container.
     #[arg(long, env = "EVERFLAME_WHOLE_NODE")]
     pub whole_node: bool,
@@ -41,15 +46,24 @@ pub struct Agent {
     /// Not these namespaces; may repeat.
     #[arg(long, value_name = "NAME", env = "EVERFLAME_EXCLUDE_NAMESPACE", value_delimiter = ',')]
     pub exclude_namespace: Vec<String>,
+    /// Not pods whose labels match, as kubectl writes it: app=batch,tier!=prod.
+    #[arg(long, value_name = "SELECTOR", env = "EVERFLAME_EXCLUDE_POD_SELECTOR")]
+    pub exclude_pod_selector: Option<String>,
     /// Not containers of these names; may repeat.
     #[arg(long, value_name = "NAME", env = "EVERFLAME_EXCLUDE_CONTAINER", value_delimiter = ',')]
     pub exclude_container: Vec<String>,
     /// Only processes or threads of these names; may repeat.
     #[arg(long, value_name = "NAME", env = "EVERFLAME_COMM", value_delimiter = ',')]
     pub comm: Vec<String>,
+    /// Not processes or threads of these names; may repeat.
+    #[arg(long, value_name = "NAME", env = "EVERFLAME_EXCLUDE_COMM", value_delimiter = ',')]
+    pub exclude_comm: Vec<String>,
     /// Only this cgroup and those below it, as a path under the cgroup file system.
     #[arg(long, value_name = "PATH", env = "EVERFLAME_CGROUP")]
     pub cgroup: Option<PathBuf>,
+    /// Not this cgroup and those below it, now or later, as a path under the cgroup file system; may repeat.
+    #[arg(long, value_name = "PATH", env = "EVERFLAME_EXCLUDE_CGROUP", value_delimiter = ',')]
+    pub exclude_cgroup: Vec<PathBuf>,
     /// Keep samples of the profiler itself.
     #[arg(long, env = "EVERFLAME_INCLUDE_SELF")]
     pub include_self: bool,
@@ -74,21 +88,22 @@ pub struct Agent {
     /// Most space for what could not be sent, in MiB, over all sinks.
     #[arg(long, value_name = "MIB", default_value_t = 512, env = "EVERFLAME_SPOOL_SIZE", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub spool_size: u64,
-    /// A header for every HTTP and gRPC request, as NAME: VALUE; may repeat.
+    /// A header for every HTTP and gRPC request, as NAME: VALUE; may repeat. With a sink's address and a space before it, it goes
+    /// to that sink alone, and so do the files below.
     #[arg(long, value_name = "NAME: VALUE", env = "EVERFLAME_HEADER")]
     pub header: Vec<String>,
-    /// File with a bearer token; read again when it changes.
-    #[arg(long, value_name = "FILE", env = "EVERFLAME_TOKEN_FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Certificates of the authorities to trust instead of the system's, as PEM.
-    #[arg(long, value_name = "FILE", env = "EVERFLAME_CA_FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// Client certificate, as PEM; with --client-key.
-    #[arg(long, value_name = "FILE", env = "EVERFLAME_CLIENT_CERTIFICATE")]
-    pub client_certificate: Option<PathBuf>,
-    /// Its private key, as PEM; with --client-certificate.
-    #[arg(long, value_name = "FILE", env = "EVERFLAME_CLIENT_KEY")]
-    pub client_key: Option<PathBuf>,
+    /// File with a bearer token; read again when it changes. May repeat, for each sink.
+    #[arg(long, value_name = "FILE", env = "EVERFLAME_TOKEN_FILE", value_delimiter = ',')]
+    pub token_file: Vec<String>,
+    /// Certificates of the authorities to trust instead of the system's, as PEM. May repeat, for each sink.
+    #[arg(long, value_name = "FILE", env = "EVERFLAME_CA_FILE", value_delimiter = ',')]
+    pub ca_file: Vec<String>,
+    /// Client certificate, as PEM; with --client-key. May repeat, for each sink.
+    #[arg(long, value_name = "FILE", env = "EVERFLAME_CLIENT_CERTIFICATE", value_delimiter = ',')]
+    pub client_certificate: Vec<String>,
+    /// Its private key, as PEM; with --client-certificate. May repeat, for each sink.
+    #[arg(long, value_name = "FILE", env = "EVERFLAME_CLIENT_KEY", value_delimiter = ',')]
+    pub client_key: Vec<String>,
     /// Where /metrics, /healthz and /readyz listen; off for nowhere.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464", env = "EVERFLAME_LISTEN")]
     pub listen: String,
@@ -114,6 +129,22 @@ pub struct Agent {
     /// What is logged: error, warn, info, debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "EVERFLAME_LOG_LEVEL", value_parser = ["error", "warn", "info", "debug"])]
     pub log_level: String,
+}
+
+/// What one upload may cover.
+pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(600);
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if INTERVALS.contains(&interval) { Ok(interval) } else { Err("must be between 10s and 10m".to_owned()) }
+}
+
+fn parse_label_key(text: &str) -> Result<String, String> {
+    if label_selector::is_key(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("write the key of a label, such as team or app.kubernetes.io/part-of".to_owned())
+    }
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {

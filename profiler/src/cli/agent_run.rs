@@ -8,8 +8,10 @@ use anyhow::Context as _;
 use profiler_common::filter;
 use prometheus_client::registry::Registry;
 
+use super::agent::variable;
 use super::agent_args::Agent;
 use super::stop::Stop;
+use crate::agent::excluded::ExcludedCgroups;
 use crate::agent::history_metrics::HistoryCollector;
 use crate::agent::left_out::LeftOut;
 use crate::agent::owners::Owners;
@@ -23,7 +25,7 @@ use crate::agent::{self, Consume, Identify, Settings};
 use crate::engine::{Engine, Options, Target};
 use crate::export::delivery::Sinks;
 use crate::export::text::TextCounters;
-use crate::identity::{self, ApiServer, Hierarchy, Identities, LabelSelector, Selector, SelectorOptions};
+use crate::identity::{self, ApiServer, Hierarchy, Identities, LabelSelector, Selector, SelectorOptions, watch};
 use crate::profile::pprof::ProfileInfo;
 use crate::sampler::hierarchy::CgroupHierarchy;
 
@@ -43,7 +45,7 @@ async fn start_sinks(
     texts: Arc<TextCounters>,
     needed: bool,
 ) -> anyhow::Result<Sinks> {
-    let settings = super::sink_words::settings(words, |name| std::env::var(name).ok())?;
+    let settings = super::sink_words::settings(words, variable)?;
     if settings.is_empty() && !needed {
         return Ok(Sinks::default());
     }
@@ -56,9 +58,12 @@ async fn start_sinks(
             "nowhere to send profiles: give --to ADDRESS, such as --to datadog+http://127.0.0.1:8126 or --to file:///var/lib/everflame; or --page 127.0.0.1:7654 to look at them here"
         );
     }
+    for sentence in super::sink_secrets::shared(words, &settings) {
+        tracing::warn!("{sentence}");
+    }
     let common = Common {
         host: node.to_owned(),
-        tags: super::sink_words::tags(words, |name| std::env::var(name).ok())?,
+        tags: super::sink_words::tags(words, variable)?.0,
         whole_host: words.whole_node,
         info: info.clone(),
         spool: words.spool.clone(),
@@ -72,14 +77,6 @@ async fn start_sinks(
         sinks.add(sink);
     }
     Ok(sinks)
-}
-
-/// What the node is called: told, by the downward API, or the host's name.
-fn node_name(words: &Agent) -> String {
-    let told = words.node_name.clone();
-    let by_environment = || ["NODE_NAME", "KUBERNETES_NODE_NAME"].iter().find_map(|name| std::env::var(name).ok());
-    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-    told.or_else(by_environment).filter(|name| !name.is_empty()).unwrap_or_else(host)
 }
 
 /// Threads for the network: they mostly wait.
@@ -99,7 +96,7 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
         .context("cannot start the network threads")?;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(agent::metrics::StatusCollector(Arc::clone(&status))));
-    let node = node_name(words);
+    let node = watch::node_name(words.node_name.as_deref(), variable, &super::machine::host());
     let info = ProfileInfo {
         frequency_hz: words.frequency,
         cpus: crate::sampler::cpus::online()?.len() as u32,
@@ -124,7 +121,8 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
     }
     let (selector, options) = owners(words, &node)?;
     let mut settings = settings(words)?;
-    if words.cgroup.is_none() && !selector.takes_everything() {
+    let chooses = !selector.takes_everything() || !words.exclude_cgroup.is_empty();
+    if words.cgroup.is_none() && chooses {
         settings.engine.filter |= filter::CGROUPS_DENIED;
     }
     let mut shown = None;
@@ -152,16 +150,22 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
         consumers.push(Box::new(kept.keeper));
         folder = Some(kept.folder);
     }
-    tracing::info!(hz = settings.engine.frequency_hz, node, "sampling starts");
+    tracing::info!(hz = settings.engine.frequency_hz, node = &*node, "sampling starts");
     // With --cgroup the set lists what is wanted.
     let left_out = words.cgroup.is_none().then(LeftOut::default);
     let (owners_status, handle) = (Arc::clone(&status), runtime.handle().clone());
+    let (excluded, cgroup_root) = (words.exclude_cgroup.clone(), words.cgroup_root.clone());
     let identify = move |engine: &Engine| -> std::io::Result<Box<dyn Identify>> {
+        let mount = engine.cgroup_hierarchy().map_or(cgroup_root.as_path(), |found| found.mount.as_path());
+        let excluded = ExcludedCgroups::new(&excluded, &[mount, &cgroup_root, Path::new("/sys/fs/cgroup")]);
+        for cgroup in excluded.missing(mount) {
+            tracing::warn!(cgroup, "the cgroup of --exclude-cgroup is not there; it will be left out if it comes");
+        }
         let hierarchy = engine
             .cgroup_hierarchy()
             .map(|found| Hierarchy { directory: found.mount.clone(), has_perf_records: found.has_perf_records });
         let identities = Identities::start(identity::Options { hierarchy, ..options }, &handle)?;
-        Ok(Box::new(Owners { identities, selector, status: owners_status, left_out }))
+        Ok(Box::new(Owners { identities, selector, excluded, status: owners_status, left_out }))
     };
     let line = (shape == Shape::Live).then(|| super::live::start(shown.as_ref(), folder.as_ref(), &status, &stop));
     let result = agent::run(&settings, &status, identify, consumers, &|| stop.wanted());
@@ -190,25 +194,31 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
 
 /// What is wanted, and where identity looks.
 fn owners(words: &Agent, node: &str) -> anyhow::Result<(Selector, identity::Options)> {
-    let pods = match &words.pod_selector {
-        Some(text) => text.parse::<LabelSelector>().with_context(|| format!("--pod-selector {text}"))?,
-        None => LabelSelector::default(),
+    let labels = |flag: &str, text: &Option<String>| match text {
+        Some(text) => text.parse::<LabelSelector>().with_context(|| format!("--{flag} {text}")),
+        None => Ok(LabelSelector::default()),
     };
     let selector = Selector::new(SelectorOptions {
         namespaces: words.namespace.clone(),
-        pods,
+        pods: labels("pod-selector", &words.pod_selector)?,
         containers: words.container.clone(),
         exclude_namespaces: words.exclude_namespace.clone(),
-        exclude_pods: LabelSelector::default(),
+        exclude_pods: labels("exclude-pod-selector", &words.exclude_pod_selector)?,
         exclude_containers: words.exclude_container.clone(),
     });
+    let mut label_keys: Vec<String> = Vec::new();
+    for key in words.pod_label.iter().map(String::as_str).chain(selector.label_keys()) {
+        if !label_keys.iter().any(|known| known == key) {
+            label_keys.push(key.to_owned());
+        }
+    }
     let options = identity::Options {
         proc_root: words.proc_root.clone(),
         cgroup_root: words.cgroup_root.clone(),
         node: Some(node.to_owned()),
         api: if words.kubernetes == "off" { ApiServer::Off } else { ApiServer::Found },
         runtime: words.cri.parse()?,
-        label_keys: selector.label_keys().map(str::to_owned).collect(),
+        label_keys,
         ..identity::Options::default()
     };
     Ok((selector, options))
@@ -231,7 +241,7 @@ fn settings(words: &Agent) -> anyhow::Result<Settings> {
             filter: bits,
             cgroups,
             cgroup_hierarchy,
-            target: Target::named(words.comm.clone()),
+            target: Target::named(words.comm.clone()).without(words.exclude_comm.clone()),
             include_self: words.include_self,
             unwind_bytes: words.unwind_memory << 20,
             proc_root: words.proc_root.clone(),
@@ -241,12 +251,18 @@ fn settings(words: &Agent) -> anyhow::Result<Settings> {
         cpu_limit: words.cpu_limit / 100.0 * online as f64,
         memory_limit: match words.memory_limit {
             Some(mib) => mib << 20,
-            // The host's hierarchy where the manifests mount it; the own part is where it always is.
-            None => [words.cgroup_root.as_path(), Path::new("/sys/fs/cgroup")]
-                .into_iter()
-                .filter_map(|root| agent::memory::cgroup_limit(&words.proc_root, root))
-                .min()
-                .unwrap_or(0),
+            None => cgroup_memory_limit(words).unwrap_or(0),
         },
     })
 }
+
+/// The limit that the agent's cgroup has, bytes: in the host's hierarchy where the manifests mount it; the own part is where it
+/// always is.
+pub(super) fn cgroup_memory_limit(words: &Agent) -> Option<u64> {
+    let roots = [words.cgroup_root.as_path(), Path::new("/sys/fs/cgroup")];
+    roots.into_iter().filter_map(|root| agent::memory::cgroup_limit(&words.proc_root, root)).min()
+}
+
+#[cfg(test)]
+#[path = "agent_run_tests.rs"]
+mod tests;

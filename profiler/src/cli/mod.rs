@@ -19,12 +19,14 @@ mod expense;
 mod files;
 mod hand_over;
 mod history;
+mod in_force;
 mod kubectl;
 mod kubectl_args;
 mod kubectl_display;
 mod live;
 mod log;
 mod machine;
+mod old_names;
 mod page;
 mod page_args;
 mod pod;
@@ -39,6 +41,7 @@ mod report;
 mod say;
 mod selection;
 mod settings;
+mod sink_secrets;
 mod sink_words;
 mod stop;
 mod top;
@@ -52,6 +55,7 @@ use kubectl_args::Plugin;
 use say::say;
 
 pub use args::{Arguments, record_help};
+pub use old_names::{OLD_NAMES, OldName};
 
 /// Runs the command that the words ask for; errors go to standard error, one sentence each.
 pub fn run() -> ExitCode {

@@ -1,14 +1,17 @@
-//! Where each setting comes from: flag, environment, file, default, in this order.
+//! Where each setting comes from: flag, environment, file, the old agent's variables, default, in this order.
 //!
 //! The file has no table of its own: its keys are the flags' names, and what it says goes through the same parser. So a flag that
 //! exists can be set everywhere, and nothing else can. Unknown keys are errors: a misspelt setting must not be lost in silence.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+
+use super::old_names::{self, OldNameError};
+use super::sink_secrets;
 
 /// Largest configuration file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -40,17 +43,27 @@ pub(super) enum SettingsError {
     /// One of [`PAIRS`] without the other.
     #[error("--{given} needs --{missing} as well, from wherever: a flag, the environment or the file")]
     Alone { given: &'static str, missing: &'static str },
+    /// A variable of the old agent.
+    #[error(transparent)]
+    OldName(#[from] OldNameError),
 }
 
 /// A command's settings with the source of each.
 pub(super) struct Sourced {
     pub(super) matches: ArgMatches,
-    from_file: HashSet<String>,
+    /// Where what neither flags nor their variables say is from, by the argument's id.
+    origins: HashMap<String, String>,
+    /// Worth a warning.
+    pub(super) notes: Vec<String>,
 }
 
-/// Parses `words` (program, subcommand, flags), taking what flags and environment don't say from the file that `config` names.
-pub(super) fn resolve(command: &Command, words: &[OsString]) -> Result<Sourced, SettingsError> {
-    let sourced = merged(command, words)?;
+/// A variable of the environment.
+type Variable<'get> = &'get dyn Fn(&str) -> Option<String>;
+
+/// Parses `words` (program, subcommand, flags), taking what flags and environment don't say from the file that `config` names, and
+/// what that does not say from the old agent's variables.
+pub(super) fn resolve(command: &Command, words: &[OsString], variable: Variable) -> Result<Sourced, SettingsError> {
+    let sourced = merged(command, words, variable)?;
     for [one, other] in PAIRS {
         for (given, missing) in [(one, other), (other, one)] {
             if sourced.has(given) && !sourced.has(missing) {
@@ -61,22 +74,39 @@ pub(super) fn resolve(command: &Command, words: &[OsString]) -> Result<Sourced, 
     Ok(sourced)
 }
 
-fn merged(command: &Command, words: &[OsString]) -> Result<Sourced, SettingsError> {
+fn merged(command: &Command, words: &[OsString], variable: Variable) -> Result<Sourced, SettingsError> {
     let first = command.clone().try_get_matches_from(words)?;
+    let mut more = More::default();
     let Some((name, given)) = first.subcommand() else {
-        return Ok(Sourced { matches: first, from_file: HashSet::new() });
+        return Ok(Sourced { matches: first, origins: more.origins, notes: Vec::new() });
     };
-    let Some(path) = given.get_one::<PathBuf>("config") else {
-        return Ok(Sourced { matches: given.clone(), from_file: HashSet::new() });
+    if let Some(path) = given.get_one::<PathBuf>("config") {
+        let subcommand = command.find_subcommand(name).unwrap_or(command);
+        more = words_of_file(subcommand, given, path, &read(path)?)?;
+    }
+    let is_said = |flag: &str| {
+        let id = flag.replace('-', "_");
+        more.origins.contains_key(&id) || is_given(given, &id)
     };
-    let subcommand = command.find_subcommand(name).unwrap_or(command);
-    let text = read(path)?;
-    let (extra, from_file) = words_of_file(subcommand, given, path, &text)?;
-    let (head, tail) = words.split_at(words.len().min(2));
-    let all: Vec<OsString> = head.iter().cloned().chain(extra).chain(tail.iter().cloned()).collect();
-    let second = command.clone().try_get_matches_from(all)?;
-    let matches = second.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default();
-    Ok(Sourced { matches, from_file })
+    let mut notes = Vec::new();
+    for said in old_names::said(variable, is_said)? {
+        more.words.push(format!("--{}={}", said.flag, said.value).into());
+        more.origins.insert(said.flag.replace('-', "_"), format!("environment {}", said.variable));
+        notes.extend(said.note);
+    }
+    let mut matches = given.clone();
+    if !more.words.is_empty() {
+        let (head, tail) = words.split_at(words.len().min(2));
+        let all: Vec<OsString> = head.iter().cloned().chain(more.words).chain(tail.iter().cloned()).collect();
+        let second = command.clone().try_get_matches_from(all)?;
+        matches = second.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default();
+    }
+    Ok(Sourced { matches, origins: more.origins, notes })
+}
+
+/// Whether a flag or its variable says it.
+fn is_given(given: &ArgMatches, id: &str) -> bool {
+    matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
 fn read(path: &Path) -> Result<String, SettingsError> {
@@ -88,19 +118,19 @@ fn read(path: &Path) -> Result<String, SettingsError> {
     std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))
 }
 
-type FileWords = (Vec<OsString>, HashSet<String>);
+/// Words that are added to those of the command line, and where each is from, by its id.
+#[derive(Default)]
+struct More {
+    words: Vec<OsString>,
+    origins: HashMap<String, String>,
+}
 
-fn words_of_file(
-    subcommand: &Command,
-    given: &ArgMatches,
-    path: &Path,
-    text: &str,
-) -> Result<FileWords, SettingsError> {
+fn words_of_file(subcommand: &Command, given: &ArgMatches, path: &Path, text: &str) -> Result<More, SettingsError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| SettingsError::Syntax {
         path: path.to_owned(),
         why: error.to_string().trim().replace('\n', " "),
     })?;
-    let (mut words, mut from_file) = (Vec::new(), HashSet::new());
+    let More { mut words, mut origins } = More::default();
     for (key, value) in table {
         let flag = key.replace('_', "-");
         let argument = subcommand.get_arguments().find(|argument| argument.get_long() == Some(&flag));
@@ -109,7 +139,7 @@ fn words_of_file(
             return Err(SettingsError::Unknown { path: path.to_owned(), hint: nearest(&flag, names), key });
         };
         let id = argument.get_id().as_str();
-        if matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+        if is_given(given, id) {
             continue;
         }
         let wrong = |wanted| SettingsError::Value { path: path.to_owned(), key: key.clone(), wanted };
@@ -129,9 +159,9 @@ fn words_of_file(
                 words.push(format!("--{flag}={text}").into());
             }
         }
-        from_file.insert(id.to_owned());
+        origins.insert(id.to_owned(), "file".to_owned());
     }
-    Ok((words, from_file))
+    Ok(More { words, origins })
 }
 
 fn scalar(value: &toml::Value) -> Option<String> {
@@ -159,26 +189,31 @@ impl Sourced {
         self.matches.try_contains_id(&id).unwrap_or(false)
     }
 
-    /// Every setting as a line of TOML with its source, secrets masked.
-    pub(super) fn render(&self, subcommand: &Command) -> String {
+    /// Every setting as a line of TOML with its source, secrets masked. `unsaid` has the lines of flags whose value is found
+    /// elsewhere.
+    pub(super) fn render(&self, subcommand: &Command, unsaid: &HashMap<&str, String>) -> String {
         let mut text = String::new();
         for argument in subcommand.get_arguments() {
             let (Some(flag), id) = (argument.get_long(), argument.get_id().as_str()) else { continue };
             if flag == "help" || flag == "config" {
                 continue;
             }
-            let source = self.matches.value_source(id);
-            let source_name = match source {
-                _ if self.from_file.contains(id) => "file".to_owned(),
-                Some(ValueSource::CommandLine) => format!("flag --{flag}"),
-                Some(ValueSource::EnvVariable) => {
-                    format!("environment {}", argument.get_env().unwrap_or_default().to_string_lossy())
-                }
-                _ => "default".to_owned(),
+            if let Some(lines) = unsaid.get(flag) {
+                text += lines;
+                continue;
+            }
+            let source = match self.origins.get(id) {
+                Some(origin) => origin.clone(),
+                None => match self.matches.value_source(id) {
+                    Some(ValueSource::CommandLine) => format!("flag --{flag}"),
+                    Some(ValueSource::EnvVariable) => {
+                        format!("environment {}", argument.get_env().unwrap_or_default().to_string_lossy())
+                    }
+                    _ => "default".to_owned(),
+                },
             };
-            let value = self.value(argument, id, SECRETS.contains(&flag));
-            text += &match value {
-                Some(value) => format!("{flag} = {value}  # {source_name}\n"),
+            text += &match self.value(argument, id, SECRETS.contains(&flag)) {
+                Some(value) => format!("{flag} = {value}  # {source}\n"),
                 None => format!("# {flag} is not set\n"),
             };
         }
@@ -190,7 +225,12 @@ impl Sourced {
             return Some(self.matches.get_flag(id).to_string());
         }
         let quoted = |raw: &std::ffi::OsStr| {
-            let text = if secret { "********".into() } else { masked(&raw.to_string_lossy()) };
+            let raw = raw.to_string_lossy();
+            let text = match (secret, sink_secrets::split(&raw)) {
+                (true, Some((address, _))) => format!("{} ********", masked(address)),
+                (true, None) => "********".to_owned(),
+                (false, _) => masked(&raw),
+            };
             toml::Value::String(text).to_string()
         };
         let values: Vec<String> = self.matches.get_raw(id)?.map(quoted).collect();
@@ -229,94 +269,5 @@ pub(super) fn unknown_environment(command: &Command, names: impl Iterator<Item =
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::super::args::Arguments;
-    use super::*;
-
-    fn resolve_with(file: &str, words: &[&str]) -> Result<String, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("everflame.toml");
-        std::fs::write(&path, file).unwrap();
-        let config = format!("--config={}", path.display());
-        let words: Vec<OsString> =
-            ["everflame", "agent", &config].iter().chain(words).map(|word| OsString::from(*word)).collect();
-        let command = Arguments::command();
-        let sourced = resolve(&command, &words)
-            .map_err(|error| error.to_string().replace(&format!("{}", path.display()), "FILE"))?;
-        Ok(sourced.render(command.find_subcommand("agent").unwrap()))
-    }
-
-    fn line<'a>(text: &'a str, key: &str) -> &'a str {
-        text.lines().find(|line| line.starts_with(&format!("{key} ="))).unwrap_or("")
-    }
-
-    #[test]
-    fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
-        let file = "frequency = 49\nto = [\"otlp+grpc://a:4317\", \"http://me:secret@b:8126/x\"]\nwhole_node = true\ninterval = \"30s\"\n";
-        let text = resolve_with(file, &["-F", "19"]).unwrap();
-        assert_eq!(line(&text, "frequency"), "frequency = \"19\"  # flag --frequency");
-        assert_eq!(line(&text, "interval"), "interval = \"30s\"  # file");
-        assert_eq!(line(&text, "to"), "to = [\"otlp+grpc://a:4317\", \"http://********@b:8126/x\"]  # file");
-        assert_eq!(line(&text, "whole-node"), "whole-node = true  # file");
-        assert_eq!(line(&text, "cri"), "cri = \"auto\"  # default");
-        assert!(text.contains("# pod-selector is not set\n"));
-    }
-
-    #[test]
-    fn secrets_are_never_printed() {
-        let text = resolve_with("header = [\"dd-api-key: 0123\"]\n", &[]).unwrap();
-        assert_eq!(line(&text, "header"), "header = [\"********\"]  # file");
-    }
-
-    #[test]
-    fn what_the_file_may_not_say_is_an_error_that_names_it() {
-        for (file, error) in [
-            ("frequenzy = 3\n", "FILE: unknown setting `frequenzy`; did you mean `frequency`?"),
-            ("zzz = 3\n", "FILE: unknown setting `zzz`"),
-            ("config = \"x\"\n", "FILE: unknown setting `config`; did you mean `config`?"),
-            ("whole-node = 1\n", "FILE: `whole-node` must be true or false"),
-            ("cri = [\"a\"]\n", "FILE: `cri` must be a text or a number"),
-            ("to = [[1]]\n", "FILE: `to` must be a list of texts or numbers"),
-        ] {
-            let found = resolve_with(file, &[]).unwrap_err();
-            if file.starts_with("config") {
-                assert!(found.starts_with("FILE: unknown setting `config`"), "{found}");
-            } else {
-                assert_eq!(found, error, "{file}");
-            }
-        }
-        assert!(resolve_with("frequency = ", &[]).unwrap_err().starts_with("FILE is not valid TOML"));
-        assert!(resolve_with("frequency = 20000\n", &[]).unwrap_err().contains("20000"));
-    }
-
-    #[test]
-    fn certificate_and_key_may_come_from_anywhere_but_not_alone() {
-        let (certificate, key) = ("client-certificate = \"c.pem\"\n", "client-key = \"k.pem\"\n");
-        let alone = |given: &str, missing: &str| {
-            Err(format!("--{given} needs --{missing} as well, from wherever: a flag, the environment or the file"))
-        };
-        for (file, words, expected) in [
-            (key, &["--client-certificate=c.pem"][..], Ok(())),
-            (certificate, &["--client-key=k.pem"], Ok(())),
-            (&[certificate, key].concat(), &[], Ok(())),
-            ("", &["--client-certificate=c.pem", "--client-key=k.pem"], Ok(())),
-            ("", &["--client-certificate=c.pem"], alone("client-certificate", "client-key")),
-            (key, &[], alone("client-key", "client-certificate")),
-        ] {
-            // As the program does, before it knows of the file.
-            let all = [&["everflame", "agent"][..], words].concat();
-            assert!(<Arguments as clap::Parser>::try_parse_from(all).is_ok(), "{words:?}");
-            assert_eq!(resolve_with(file, words).map(|_| ()), expected, "{file} {words:?}");
-        }
-    }
-
-    #[test]
-    fn kubernetes_own_variables_are_no_misspelt_settings() {
-        let names =
-            ["EVERFLAME_TO", "EVERFLAME_SERVICE_HOST", "EVERFLAME_PORT_9464_TCP", "EVERFLAME_FREQUENZY", "HOME"];
-        let unknown = unknown_environment(&Arguments::command(), names.iter().map(OsString::from));
-        assert_eq!(unknown, ["EVERFLAME_FREQUENZY"]);
-    }
-}
+#[path = "settings_tests.rs"]
+mod tests;

@@ -3,63 +3,49 @@
 use anyhow::Context as _;
 
 use super::agent_args::Agent;
+use super::sink_secrets;
 use crate::export::address;
 use crate::export::environment;
-use crate::export::settings::{Secret, SinkSettings};
+use crate::export::settings::SinkSettings;
 
 /// The sinks that flags and environment name. `--to` goes before the environment of older agents: whoever names sinks means these.
 pub(super) fn settings(words: &Agent, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<SinkSettings>> {
-    if words.to.is_empty() {
-        let mut found = environment::sinks(variable)?;
-        found.iter_mut().try_for_each(|sink| complete(sink, words))?;
-        return Ok(found);
-    }
-    let mut sinks = Vec::new();
-    for text in &words.to {
-        let mut sink = SinkSettings::new(address::parse(text)?);
-        complete(&mut sink, words)?;
-        sinks.push(sink);
-    }
-    Ok(sinks)
+    Ok(named(words, variable)?.0)
 }
 
-/// Headers, token and certificates; what the environment said of them stays.
-fn complete(sink: &mut SinkSettings, words: &Agent) -> anyhow::Result<()> {
-    for header in &words.header {
-        let (name, value) = header.split_once(':').context("--header must be NAME: VALUE")?;
-        sink.headers.push((name.trim().to_ascii_lowercase(), Secret(value.trim().to_owned())));
-    }
-    if sink.bearer_token_file.is_none() {
-        sink.bearer_token_file.clone_from(&words.token_file);
-    }
-    let tls = &mut sink.tls;
-    let files = [
-        (&mut tls.certificate_authority, &words.ca_file),
-        (&mut tls.client_certificate, &words.client_certificate),
-        (&mut tls.client_key, &words.client_key),
-    ];
-    for (file, word) in files {
-        if file.is_none() {
-            file.clone_from(word);
+/// The same with the variable that names each; none for those of `--to`.
+pub(super) fn named(
+    words: &Agent,
+    variable: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<(Vec<SinkSettings>, Vec<&'static str>)> {
+    let (mut sinks, mut variables) = (Vec::new(), Vec::new());
+    if words.to.is_empty() {
+        for found in environment::sinks(variable)? {
+            sinks.push(found.settings);
+            variables.push(found.variable);
         }
     }
-    Ok(())
+    for text in &words.to {
+        sinks.push(SinkSettings::new(address::parse(text)?));
+    }
+    sink_secrets::give(words, &mut sinks)?;
+    Ok((sinks, variables))
 }
+
+/// Tags, and the variable that they are from; `None`: `--tag`, or nowhere.
+pub(super) type SourcedTags = (Vec<(String, String)>, Option<&'static str>);
 
 /// The operator's tags: `--tag`, else `DD_TAGS` (comma or space between) or the old agent's `OTEL_PROFILING_AGENT_TAGS`
 /// (semicolon between).
-pub(super) fn tags(words: &Agent, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<(String, String)>> {
+pub(super) fn tags(words: &Agent, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<SourcedTags> {
     if !words.tag.is_empty() {
-        return words
-            .tag
-            .iter()
-            .map(|tag| pair(tag).with_context(|| format!("--tag {tag} must be KEY:VALUE")))
-            .collect();
+        let tags = words.tag.iter().map(|tag| pair(tag).with_context(|| format!("--tag {tag} must be KEY:VALUE")));
+        return Ok((tags.collect::<anyhow::Result<_>>()?, None));
     }
-    let of = |name: &str, separators: &[char]| {
+    let of = |name: &'static str, separators: &[char]| {
         let text = variable(name)?;
         let tags: Vec<_> = text.split(separators).filter_map(pair).collect();
-        (!tags.is_empty()).then_some(tags)
+        (!tags.is_empty()).then_some((tags, Some(name)))
     };
     Ok(of("OTEL_PROFILING_AGENT_TAGS", &[';']).or_else(|| of("DD_TAGS", &[',', ' '])).unwrap_or_default())
 }
@@ -71,13 +57,13 @@ fn pair(text: &str) -> Option<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser as _;
 
     use super::super::args::{Arguments, Command};
     use super::*;
 
-    fn agent(words: &[&str]) -> Agent {
+    pub(in crate::cli) fn agent(words: &[&str]) -> Agent {
         let words = ["everflame", "agent"].iter().chain(words);
         match Arguments::try_parse_from(words).unwrap().command {
             Command::Agent(words) => words,
@@ -105,10 +91,15 @@ mod tests {
             "OTEL_PROFILING_AGENT_TAGS" => Some("service:node-1; team:a:b;;x".to_owned()),
             _ => Some("env:prod, other".to_owned()),
         };
-        assert_eq!(tags(&agent(&["--tag", "a:b,c:d"]), old).unwrap(), [pair("a", "b"), pair("c", "d")]);
-        assert_eq!(tags(&agent(&[]), old).unwrap(), [pair("service", "node-1"), pair("team", "a:b")]);
+        let said = tags(&agent(&["--tag", "a:b,c:d"]), old).unwrap();
+        assert_eq!(said, (vec![pair("a", "b"), pair("c", "d")], None));
+        let found = tags(&agent(&[]), old).unwrap();
+        assert_eq!(found, (vec![pair("service", "node-1"), pair("team", "a:b")], Some("OTEL_PROFILING_AGENT_TAGS")));
         let datadog = |name: &str| (name == "DD_TAGS").then(|| "env:prod,team:x".to_owned());
-        assert_eq!(tags(&agent(&[]), datadog).unwrap(), [pair("env", "prod"), pair("team", "x")]);
+        assert_eq!(
+            tags(&agent(&[]), datadog).unwrap(),
+            (vec![pair("env", "prod"), pair("team", "x")], Some("DD_TAGS"))
+        );
         assert!(tags(&agent(&["--tag", "nothing"]), old).is_err());
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! - The first of `OTEL_PROFILING_AGENT_COLLECTION_AGENT`, `DD_HOST_PROFILING_TRACE_AGENT_URL`, `DD_TRACE_AGENT_URL` and
 //!   `DD_AGENT_HOST`/`DD_TRACE_AGENT_PORT` is one sink. The old agent's own variable is a URL (Datadog's fork) or `host:port` for
-//!   gRPC (OpenTelemetry's), with TLS unless `OTEL_PROFILING_AGENT_DISABLE_TLS`.
+//!   gRPC (OpenTelemetry's), with TLS unless `OTEL_PROFILING_AGENT_DISABLE_TLS`. Behind a URL that fork knew Datadog's wire alone.
 //! - `OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT`, else `OTEL_EXPORTER_OTLP_ENDPOINT`, is another. For each `OTEL_EXPORTER_OTLP_…`, the
 //!   name with `PROFILES_` goes first (OpenTelemetry specification, "OTLP Exporter Configuration").
 
@@ -36,11 +36,20 @@ pub enum EnvironmentError {
     },
 }
 
+/// A sink, and the variable that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromEnvironment {
+    /// The variable.
+    pub variable: &'static str,
+    /// The sink.
+    pub settings: SinkSettings,
+}
+
 /// The sinks that the environment names; none if it names none. An empty variable is as good as none.
 ///
 /// # Errors
 /// The first variable that can't be used.
-pub fn sinks(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<SinkSettings>, EnvironmentError> {
+pub fn sinks(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<FromEnvironment>, EnvironmentError> {
     let environment =
         Environment(&|name| variable(name).map(|value| value.trim().to_owned()).filter(|v| !v.is_empty()));
     Ok([environment.agent()?, environment.otlp()?].into_iter().flatten().collect())
@@ -72,18 +81,30 @@ impl Environment<'_> {
         }
     }
 
-    fn agent(&self) -> Result<Option<SinkSettings>, EnvironmentError> {
+    fn agent(&self) -> Result<Option<FromEnvironment>, EnvironmentError> {
+        let sink = |variable, text: &str| -> Result<Option<FromEnvironment>, EnvironmentError> {
+            let settings = SinkSettings::new(parsed(variable, text)?);
+            Ok(Some(FromEnvironment { variable, settings }))
+        };
         if let Some((name, value)) = self.first(["OTEL_PROFILING_AGENT_COLLECTION_AGENT"]) {
-            let address = if value.contains("://") {
-                value
-            } else {
+            if !value.contains("://") {
                 let plain = self.flag(["OTEL_PROFILING_AGENT_DISABLE_TLS"])?;
-                format!("{}://{value}", if plain { "otlp+grpc" } else { "otlp+grpcs" })
-            };
-            return parsed(name, &address).map(|address| Some(SinkSettings::new(address)));
+                return sink(name, &format!("{}://{value}", if plain { "otlp+grpc" } else { "otlp+grpcs" }));
+            }
+            let mut found = sink(name, &value)?;
+            if let Some(FromEnvironment { settings: SinkSettings { address: Address::Server(server), .. }, .. }) =
+                &mut found
+                && server.wire.is_none()
+                && server.wire_by_answer(None).is_none()
+            {
+                // A server that is away can't be asked, and such a port says nothing either.
+                server.wire = Some(Wire::Datadog);
+                server.exact_path = server.base_path.ends_with(Wire::Datadog.request_path());
+            }
+            return Ok(found);
         }
         if let Some((name, value)) = self.first(["DD_HOST_PROFILING_TRACE_AGENT_URL", "DD_TRACE_AGENT_URL"]) {
-            return parsed(name, &format!("datadog+{value}")).map(|address| Some(SinkSettings::new(address)));
+            return sink(name, &format!("datadog+{value}"));
         }
         let (host, port) = (self.first(["DD_AGENT_HOST"]), self.first(["DD_TRACE_AGENT_PORT"]));
         let Some(name) = host.as_ref().or(port.as_ref()).map(|(name, _)| *name) else { return Ok(None) };
@@ -95,10 +116,10 @@ impl Environment<'_> {
         let host = host.map_or_else(|| "localhost".to_owned(), |(_, host)| host);
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
         let port = port.map_or_else(String::new, |(_, port)| format!(":{port}"));
-        parsed(name, &format!("datadog+http://{host}{port}")).map(|address| Some(SinkSettings::new(address)))
+        sink(name, &format!("datadog+http://{host}{port}"))
     }
 
-    fn otlp(&self) -> Result<Option<SinkSettings>, EnvironmentError> {
+    fn otlp(&self) -> Result<Option<FromEnvironment>, EnvironmentError> {
         let Some((name, endpoint)) = self.first(otlp!("ENDPOINT")) else { return Ok(None) };
         let (scheme, rest) = match endpoint.split_once("://") {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
@@ -139,7 +160,7 @@ impl Environment<'_> {
             }
         }
         let file = |names| self.first(names).map(|(_, path)| PathBuf::from(path));
-        Ok(Some(SinkSettings {
+        let settings = SinkSettings {
             headers: match self.first(otlp!("HEADERS")) {
                 Some((variable, list)) => headers(variable, &list)?,
                 None => Vec::new(),
@@ -163,7 +184,8 @@ impl Environment<'_> {
                 Some((variable, _)) => return Err(EnvironmentError::Value { variable, expected: "gzip or none" }),
             },
             ..SinkSettings::new(address)
-        }))
+        };
+        Ok(Some(FromEnvironment { variable: name, settings }))
     }
 }
 

@@ -3,6 +3,10 @@
 use super::*;
 
 fn of(pairs: Pairs) -> Result<Vec<SinkSettings>, EnvironmentError> {
+    Ok(found(pairs)?.into_iter().map(|found| found.settings).collect())
+}
+
+fn found(pairs: Pairs) -> Result<Vec<FromEnvironment>, EnvironmentError> {
     sinks(|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
 }
 
@@ -22,7 +26,7 @@ fn an_agent_is_named_by_the_first_of_its_variables() {
         (&[(OLD, "http://localhost:8126/")], &["http://localhost:8126"]),
         (&[(OLD, "collector:11000")], &["otlp+grpcs://collector:11000"]),
         (&[(OLD, "collector:11000"), ("OTEL_PROFILING_AGENT_DISABLE_TLS", "true")], &["otlp+grpc://collector:11000"]),
-        (&[(OLD, "http://a:1"), ("DD_TRACE_AGENT_URL", "http://b:2")], &["http://a:1"]),
+        (&[(OLD, "http://a:1"), ("DD_TRACE_AGENT_URL", "http://b:2")], &["datadog+http://a:1"]),
         (&[("DD_TRACE_AGENT_URL", "https://agent:8443")], &["datadog+https://agent:8443"]),
         (&[("DD_TRACE_AGENT_URL", "unix:///var/run/a.sock")], &["datadog+unix:///var/run/a.sock"]),
         (&[("DD_HOST_PROFILING_TRACE_AGENT_URL", "http://x:1"), ("DD_AGENT_HOST", "y")], &["datadog+http://x:1"]),
@@ -32,6 +36,40 @@ fn an_agent_is_named_by_the_first_of_its_variables() {
     ];
     for (pairs, addresses) in table {
         assert_eq!(shown(pairs), addresses, "{pairs:?}");
+    }
+}
+
+#[test]
+fn an_old_url_is_datadog_s_unless_its_port_says_otherwise() {
+    let table = [
+        ("http://dd:9126", "datadog+http://dd:9126", "http://dd:9126/profiling/v1/input"),
+        ("https://dd/base/", "datadog+https://dd:443/base", "https://dd:443/base/profiling/v1/input"),
+        ("HTTP://dd:1/profiling/v1/input", "datadog+http://dd:1/profiling/v1/input", "http://dd:1/profiling/v1/input"),
+        ("datadog+unix:///a.sock", "datadog+unix:///a.sock", "http://localhost/profiling/v1/input"),
+    ];
+    for (text, address, url) in table {
+        let sinks = of(&[(OLD, text)]).unwrap();
+        let [SinkSettings { address: Address::Server(server), .. }] = sinks.as_slice() else { panic!("{text}") };
+        assert_eq!(server.wire, Some(Wire::Datadog), "{text}: away or not");
+        assert_eq!((server.to_string().as_str(), server.request_url(Wire::Datadog).as_str()), (address, url));
+    }
+    for port in [8126, 4317, 4318, 4040] {
+        let text = format!("http://c:{port}");
+        assert_eq!(shown(&[(OLD, &text)]), [text.as_str()], "asked, and else known by its port");
+    }
+}
+
+#[test]
+fn a_sink_knows_its_variable() {
+    let table: [(Pairs, &[&str]); 4] = [
+        (&[(OLD, "http://a:8126"), (ENDPOINT, "http://c:4318")], &[OLD, ENDPOINT]),
+        (&[("DD_TRACE_AGENT_PORT", "9126")], &["DD_TRACE_AGENT_PORT"]),
+        (&[("DD_TRACE_AGENT_PORT", "9126"), ("DD_AGENT_HOST", "h")], &["DD_AGENT_HOST"]),
+        (&[(PROFILES_ENDPOINT, "http://p:2"), (ENDPOINT, "http://c:4318")], &[PROFILES_ENDPOINT]),
+    ];
+    for (pairs, variables) in table {
+        let found = found(pairs).unwrap();
+        assert_eq!(found.iter().map(|found| found.variable).collect::<Vec<_>>(), variables);
     }
 }
 

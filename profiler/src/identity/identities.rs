@@ -232,13 +232,19 @@ impl Identities {
         })
     }
 
-    /// Whether a cgroup is there, or lately was, as far as is known; of one that is not, the next walk may tell.
-    pub fn knows_cgroup(&self, id: u64) -> bool {
-        let known = self.known.cgroups().path(id).is_some();
-        if !known {
+    /// The path of a cgroup that is there, or lately was, from its hierarchy's root, as far as is known; of one that is not, the
+    /// next walk may tell.
+    pub fn cgroup_path(&self, id: u64) -> Option<Arc<str>> {
+        let path = self.known.cgroups().path(id);
+        if path.is_none() {
             self.known.want_walk();
         }
-        known
+        path
+    }
+
+    /// Whether there is such a cgroup: [`Identities::cgroup_path`].
+    pub fn knows_cgroup(&self, id: u64) -> bool {
+        self.cgroup_path(id).is_some()
     }
 
     /// What is kept.

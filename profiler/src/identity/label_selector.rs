@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 /// Longest selector, bytes.
 const MAX_SELECTOR: usize = 4096;
+/// Longest key, bytes: a prefix of 253, a slash, a name of 63.
+const MAX_KEY: usize = 317;
 
 /// All requirements must hold; none is everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,6 +129,11 @@ fn requirement(text: &str) -> Result<Requirement, LabelSelectorError> {
         Some(key) => made(key, Test::Missing),
         None => made(text, Test::Exists),
     }
+}
+
+/// Whether a text can be a label's key.
+pub fn is_key(text: &str) -> bool {
+    is_name(text) && text.len() <= MAX_KEY
 }
 
 /// Keys and values: letters, digits, `-`, `_`, `.`, and `/` after a key's prefix.

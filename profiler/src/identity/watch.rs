@@ -63,12 +63,36 @@ pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     last.to_string()
 }
 
+/// Who said this node's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameSource {
+    /// It was given.
+    Given,
+    /// This variable.
+    Variable(&'static str),
+    /// Nobody: it is the host's.
+    Host,
+}
+
 /// This node's name in the cluster: as given, else the environment's `NODE_NAME` or `KUBERNETES_NODE_NAME` (what a DaemonSet
-/// fills from `spec.nodeName`), else the host's name as kubelet takes it: in lower case.
+/// fills from `spec.nodeName`), else the host's name as kubelet takes it: in lower case. A blank name is none.
 pub fn node_name(given: Option<&str>, variable: impl Fn(&str) -> Option<String>, hostname: &str) -> Arc<str> {
-    let from_environment = || variable("NODE_NAME").or_else(|| variable("KUBERNETES_NODE_NAME"));
-    let named = given.map(str::to_owned).or_else(from_environment).filter(|name| !name.trim().is_empty());
-    named.map_or_else(|| hostname.trim().to_lowercase().into(), |name| name.trim().into())
+    sourced_node_name(given, variable, hostname).0
+}
+
+/// [`node_name`], and who said it.
+pub fn sourced_node_name(
+    given: Option<&str>,
+    variable: impl Fn(&str) -> Option<String>,
+    hostname: &str,
+) -> (Arc<str>, NameSource) {
+    let said = |name: &str| Some(name.trim()).filter(|name| !name.is_empty()).map(Arc::<str>::from);
+    if let Some(name) = given.and_then(said) {
+        return (name, NameSource::Given);
+    }
+    let mut variables = ["NODE_NAME", "KUBERNETES_NODE_NAME"].into_iter();
+    let found = variables.find_map(|name| Some((said(&variable(name)?)?, NameSource::Variable(name))));
+    found.unwrap_or_else(|| (hostname.trim().to_lowercase().into(), NameSource::Host))
 }
 
 /// Follows the pods of `node` for ever.

@@ -233,16 +233,18 @@ async fn a_server_that_is_away_costs_counters_only() {
 #[test]
 fn the_node_s_name_is_the_given_one_before_the_environment_before_the_host() {
     let cases = [
-        (Some("given"), &[("NODE_NAME", "a")][..], "given"),
-        (None, &[("NODE_NAME", "a"), ("KUBERNETES_NODE_NAME", "b")], "a"),
-        (None, &[("KUBERNETES_NODE_NAME", "b")], "b"),
-        (None, &[("NODE_NAME", " ")], "ip-10-0-0-1.ec2.internal"),
-        (None, &[], "ip-10-0-0-1.ec2.internal"),
+        (Some("given"), &[("NODE_NAME", "a")][..], "given", NameSource::Given),
+        (Some(" "), &[("NODE_NAME", "a")], "a", NameSource::Variable("NODE_NAME")),
+        (None, &[("NODE_NAME", "a"), ("KUBERNETES_NODE_NAME", "b")], "a", NameSource::Variable("NODE_NAME")),
+        (None, &[("NODE_NAME", ""), ("KUBERNETES_NODE_NAME", "b")], "b", NameSource::Variable("KUBERNETES_NODE_NAME")),
+        (None, &[("NODE_NAME", " ")], "ip-10-0-0-1.ec2.internal", NameSource::Host),
+        (None, &[], "ip-10-0-0-1.ec2.internal", NameSource::Host),
     ];
-    for (given, environment, wanted) in cases {
+    for (given, environment, wanted, source) in cases {
         let variable =
             |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        assert_eq!(&*node_name(given, variable, "IP-10-0-0-1.ec2.internal\n"), wanted);
+        let (name, said_by) = sourced_node_name(given, variable, "IP-10-0-0-1.ec2.internal\n");
+        assert_eq!((&*name, said_by), (wanted, source));
     }
 }
 

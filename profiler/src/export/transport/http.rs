@@ -214,11 +214,6 @@ async fn read(mut response: Response, most: usize) -> Result<Vec<u8>, reqwest::E
     Ok(body)
 }
 
-/// What `GET /info` answers; `None` if nothing does.
-pub(super) async fn info(settings: &SinkSettings, server: &Server) -> Result<Option<Vec<u8>>, TransportError> {
-    Ok(get(settings, server, "/info").await?.ok().map(|(_, body)| body))
-}
-
 /// The status and the beginning of the body that `GET path` answers; why nothing does, in the system's words.
 ///
 /// # Errors

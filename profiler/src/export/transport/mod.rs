@@ -79,6 +79,17 @@ pub enum TransportError {
     /// It does not say which wire it speaks.
     #[error("{0} does not answer like a Datadog agent; say what it speaks, as in otlp+http://")]
     UnknownWire(String),
+    /// Nothing answers that could tell, and the port says nothing.
+    #[error(
+        "nobody knows what {address} speaks, since it does not answer: {why}; say it, as in datadog+http://, otlp+grpc://, \
+         otlp+http:// or pyroscope+http://"
+    )]
+    NoAnswer {
+        /// Where to.
+        address: String,
+        /// What happened.
+        why: String,
+    },
 }
 
 /// The transport of a sink. `wire` is the address's own, or what [`ask`] found out; files have none. In a tokio runtime only.
@@ -97,13 +108,23 @@ pub fn open(settings: &SinkSettings, wire: Option<Wire>) -> Result<Box<dyn Trans
 /// What an address speaks. One that does not say is asked once for `/info`; without an answer its port decides.
 ///
 /// # Errors
-/// [`TransportError`]: no client for it, or neither answer nor port says anything.
+/// [`TransportError`]: no client for it, or neither answer nor port says anything. [`TransportError::NoAnswer`] may pass.
 pub async fn ask(settings: &SinkSettings, server: &Server) -> Result<Wire, TransportError> {
     if let Some(wire) = server.wire {
         return Ok(wire);
     }
-    let answer = http::info(settings, server).await?;
-    server.wire_by_answer(answer.as_deref()).ok_or_else(|| TransportError::UnknownWire(server.to_string()))
+    let (answer, why) = match http::get(settings, server, "/info").await? {
+        // So speaks a proxy whose server is away.
+        Ok((status @ 502..=504, _)) => (None, format!("{status} is what it says")),
+        Ok((_, answer)) => (Some(answer), String::new()),
+        Err(why) => (None, why),
+    };
+    let address = server.to_string();
+    match server.wire_by_answer(answer.as_deref()) {
+        Some(wire) => Ok(wire),
+        None if answer.is_some() => Err(TransportError::UnknownWire(address)),
+        None => Err(TransportError::NoAnswer { address, why }),
+    }
 }
 
 /// An error with the errors below it, each said once.

@@ -9,7 +9,7 @@ use super::faults::{answer, answering, closed_port, read_request, server};
 use super::{Answer, Answered, Outcome, assert_retry, delivered, message, run, send, settings};
 use crate::export::address::{self, Wire};
 use crate::export::settings::Secret;
-use crate::export::transport::ask;
+use crate::export::transport::{TransportError, ask};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -198,6 +198,14 @@ fn an_address_without_a_wire_is_asked_for_its_endpoints() {
     let (port, seen) = answering(info);
     assert_eq!(asked(port).unwrap(), Wire::Datadog);
     assert!(seen.lock().unwrap()[0].head.starts_with("GET /info HTTP/1.1\r\n"));
+    let unavailable = answering(answer("503 Service Unavailable", "", "no healthy upstream")).0;
+    for (port, why) in [(closed_port(), "refused"), (unavailable, "503 is what it says")] {
+        let error = asked(port).unwrap_err();
+        assert!(matches!(error, TransportError::NoAnswer { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("http://127.0.0.1:{port} ")) && text.contains(why), "{text}");
+        assert!(text.contains("otlp+http://"), "{text}");
+    }
     let (port, _) = answering(answer("404 Not Found", "", "404 page not found"));
     let error = asked(port).unwrap_err().to_string();
     assert_eq!(
