@@ -137,7 +137,8 @@ fn pairs_of_all(name: &str, all: &[Vec<(&str, &str)>], origin: Origin) -> Vec<St
     let is_said_by_each = origin == Origin::OneMachine && !OF_SAMPLES.contains(&name);
     let summed = SUMMED.iter().find(|(known, _)| *known == name).map(|(_, keys)| *keys);
     // In the order in which the keys came.
-    let (mut keys, mut places): (Vec<(&str, Vec<&str>)>, HashMap<&str, usize>) = Default::default();
+    let mut keys: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for &(key, value) in all.iter().flatten() {
         let place = *places.entry(key).or_insert(keys.len());
         match keys.get_mut(place) {
