@@ -1,5 +1,5 @@
-//! `everflame kubectl`: pods of a cluster from anywhere. Out of a resident agent's history where there is one with a page, else by a Job
-//! for each node; either way one profile, or one for each pod.
+//! `everflame kubectl`: pods of a cluster from anywhere. Out of a resident agent's history where there is one with a page
+//! (`kubectl_agent`), else by a Job for each node; either way one profile, or one for each pod.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,18 +11,15 @@ use pprof_proto::Profile;
 use super::files::{Files, beside};
 use super::kubectl_args::Kubectl;
 use super::kubectl_display::Display;
-use super::pod_history::{Agent, Asked, NoSamples, Status, Taken, samples};
 use super::recording;
 use super::say::say;
 use super::stop::Stop;
 use crate::kubectl::manifest::{OneShot, Settings};
-use crate::kubectl::one_shot::{self, HandedOver};
-use crate::kubectl::resident::{Bridge, resident};
-use crate::kubectl::{Cluster, NodePods, Refusal, Target, owners, target, yaml};
+use crate::kubectl::news::HandedOver;
+use crate::kubectl::{Cluster, NodePods, Refusal, Target, one_shot, owners, target, yaml};
 use crate::output;
 use crate::pod::{Wanted, Who};
-use crate::profile::pprof::{decode, join, join_parts};
-use crate::report::thousands;
+use crate::profile::pprof::{decode, join};
 use crate::serve::Token;
 
 /// What agents and one-shots sample with if nothing is said.
@@ -190,11 +187,11 @@ fn manifests(words: &Kubectl, found: &Found) -> anyhow::Result<String> {
 
 /// What came of all nodes.
 #[derive(Default)]
-struct Results {
-    profiles: Vec<Profile>,
+pub(super) struct Results {
+    pub(super) profiles: Vec<Profile>,
     /// A line for each node or pod.
-    lines: Vec<String>,
-    failed: Vec<anyhow::Error>,
+    pub(super) lines: Vec<String>,
+    pub(super) failed: Vec<anyhow::Error>,
 }
 
 async fn profiles(words: &Kubectl, found: &Found, token: Option<Token>, stop: &Stop) -> Results {
@@ -218,21 +215,13 @@ async fn profiles(words: &Kubectl, found: &Found, token: Option<Token>, stop: &S
 }
 
 /// What all nodes have in common.
-struct Common<'run> {
-    words: &'run Kubectl,
-    cluster: &'run Cluster,
+pub(super) struct Common<'run> {
+    pub(super) words: &'run Kubectl,
+    pub(super) cluster: &'run Cluster,
     settings: Settings,
     /// Of the agents' pages.
-    token: Option<Token>,
-    display: Display,
-}
-
-/// An agent that has answered.
-struct Reached {
-    /// Its page is there as long as this is.
-    _bridge: Bridge,
-    agent: Agent,
-    status: Status,
+    pub(super) token: Option<Token>,
+    pub(super) display: Display,
 }
 
 impl Common<'_> {
@@ -281,43 +270,6 @@ impl Common<'_> {
             _ => Vec::new(),
         };
         target::with_restarts(&group.pods, &found)
-    }
-
-    /// `None` where no agent with a page runs.
-    async fn reach_agent(&self, group: &NodePods) -> anyhow::Result<Option<Reached>> {
-        let agents = self.cluster.agents(&self.words.cluster.agent_namespace, &group.node).await?;
-        let Some(resident) = resident(&agents) else { return Ok(None) };
-        let bridge = Bridge::to(self.cluster, &resident).await?;
-        let agent = Agent::new(&format!("http://{}", bridge.address), self.token.clone())?;
-        let status = agent.status().await?;
-        Ok(Some(Reached { _bridge: bridge, agent, status }))
-    }
-
-    async fn ask_agent(&self, reached: Reached, group: &NodePods) -> anyhow::Result<Results> {
-        let Reached { _bridge, agent, status } = reached;
-        let (words, display) = (self.words, &self.display);
-        let say = |text: String| display.say(&group.node, text);
-        let (node, range) = agent.range(status, words.duration, true, || display.is_stopped(), &say).await?;
-        let mut results = Results::default();
-        for pod in &group.pods {
-            let asked =
-                Asked { name: &pod.name, namespace: Some(&pod.namespace), containers: &words.container, node: &node };
-            match agent.take(&asked, range).await {
-                Ok(Taken { profile, title, seconds }) => {
-                    let count = thousands(u64::try_from(samples(&profile)).unwrap_or(0));
-                    results.lines.push(format!("{seconds:.1} s of the history of {title}: {count} samples"));
-                    results.profiles.push(profile);
-                }
-                // One that had nothing to do is no reason to ask all others again.
-                Err(error) if error.is::<NoSamples>() => results.lines.push(error.to_string()),
-                Err(error) => results.failed.push(error),
-            }
-        }
-        // Each says what was due on the whole node: as several nodes' they would be added up.
-        if !results.profiles.is_empty() {
-            results.profiles = vec![join_parts(&results.profiles)?];
-        }
-        Ok(results)
     }
 }
 

@@ -9,7 +9,7 @@ use super::say::say;
 use super::stop::Stop;
 use crate::kubectl::NodePods;
 use crate::kubectl::manifest::KEPT_AFTER_END;
-use crate::kubectl::one_shot::{Host, News};
+use crate::kubectl::news::{Host, News};
 use crate::report::thousands;
 
 /// Nodes that the line names; more are counted.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod agent_args;
+mod agent_page;
 mod agent_run;
 mod args;
 mod capabilities;
@@ -21,6 +22,7 @@ mod hand_over;
 mod history;
 mod in_force;
 mod kubectl;
+mod kubectl_agent;
 mod kubectl_args;
 mod kubectl_display;
 mod live;
@@ -29,6 +31,7 @@ mod machine;
 mod old_names;
 mod page;
 mod page_args;
+mod patience;
 mod pod;
 mod pod_args;
 mod pod_follow;

@@ -8,6 +8,12 @@ use axum::routing::get;
 use super::*;
 
 const RANGE: Extent = Extent { from: 1_000, to: 31_000 };
+const NEVER: fn() -> bool = || false;
+const SILENT: fn(String) = |_| ();
+
+fn patience() -> Patience<'static> {
+    Patience::new(LONGEST_OUTAGE, &NEVER, &SILENT)
+}
 
 /// Answers as a page does whose history has a pod `web-1` in two namespaces and `db-0` in one; asks for the token `sesame`.
 fn page() -> Router {
@@ -83,7 +89,7 @@ async fn a_pod_is_found_in_the_namespace_that_has_it() {
 async fn what_an_agent_refuses_is_said_in_its_words() {
     let (known, unknown) = (agent(true).await, agent(false).await);
     let status = known.status().await.unwrap();
-    let (node, range) = known.range(status, Duration::from_secs(10), false, || false, &|_| ()).await.unwrap();
+    let (node, range) = known.range(status, Duration::from_secs(10), false, &mut patience()).await.unwrap();
     assert_eq!((node.as_str(), range), ("n1", Extent { from: 21_000, to: 31_000 }));
     let error = unknown.status().await.unwrap_err().to_string();
     assert!(error.ends_with("asks for a token: give --page-token-file"), "{error}");
@@ -109,7 +115,7 @@ async fn an_agent_that_does_not_answer_for_a_moment_costs_nothing_of_the_time_th
     };
     let agent = Agent::new(&served(Router::new().route("/at/api/v1/status", get(status))).await, None).unwrap();
     let first = agent.status().await.unwrap();
-    let (node, range) = agent.range(first, Duration::from_secs(30), true, || false, &|_| ()).await.unwrap();
+    let (node, range) = agent.range(first, Duration::from_secs(30), true, &mut patience()).await.unwrap();
     assert_eq!((&*node, range), ("n1", RANGE));
 }
 
@@ -127,7 +133,7 @@ async fn nothing_that_a_page_says_reaches_a_terminal_raw() {
     let agent = Agent::new(&served(router).await, None).unwrap();
     let status = agent.status().await.unwrap();
     let node = status.node.clone();
-    let no_history = agent.range(status, Duration::from_secs(1), false, || false, &|_| ()).await.unwrap_err();
+    let no_history = agent.range(status, Duration::from_secs(1), false, &mut patience()).await.unwrap_err();
     let failed = agent.get("download", RANGE, &[], &[]).await.unwrap_err();
     let containers = ["c".to_owned()];
     let asked = |namespace, containers| Asked { name: "web-1", namespace, containers, node: &node };

@@ -149,14 +149,20 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a Job.
+    /// Makes a Job. Its name is nobody else's: one that exists is ours, and the answer to the first try was lost (the client asks again by
+    /// itself after a 503 or 504).
     ///
     /// # Errors
     /// [`Refusal`].
     pub async fn create_job(&self, namespace: &str, job: &Value) -> Result<(), Refusal> {
         let request = jobs(namespace).create(&PostParams::default(), job.to_string().into_bytes());
-        let _: IgnoredAny = self.ask(request, "create the profiler's Job", namespace).await?;
-        Ok(())
+        let doing = "create the profiler's Job";
+        match self.answer::<IgnoredAny>(request).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(kube::Error::Api(status))) if status.is_already_exists() => Ok(()),
+            Some(Err(error)) => Err(Refusal::of(&error, doing, namespace)),
+            None => Err(late(doing)),
+        }
     }
 
     /// Deletes a Job and then, without waiting for it, its pod. One that is gone is deleted.

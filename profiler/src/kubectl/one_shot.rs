@@ -12,12 +12,15 @@ use tokio::time::{sleep, timeout};
 
 use super::cluster::Cluster;
 use super::manifest::{GRACE, OneShot, Settings};
+use super::news::{HandedOver, Host, News};
 use super::objects::Pod;
 use super::outage::Outage;
 use super::parcel::{Incomplete, Line, Lines, Parcel, shown};
 use super::refusal::Refusal;
 use super::stage::{Stage, last_word, stage, verdict};
 use super::start::{Next, Start};
+use super::tries::Tries;
+use crate::identity::watch::innermost;
 
 /// Between two looks at whether the user wants an end, and at the pod where something is about to happen.
 const LOOK: Duration = Duration::from_millis(300);
@@ -27,59 +30,16 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3);
 const BETWEEN_EVENTS: Duration = Duration::from_secs(5);
 /// A log without a line for so long is read anew: its connection may be dead. Lines come each second, but not while names are made.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How often a log that has ended is read for what is missing.
-const READS: u32 = 3;
 /// Most notes of a profiler that are kept.
 const MAX_NOTES: usize = 16;
-/// How long the log of a pod that has ended may be refused by a server that answers everything else: kubelet may be away.
-const UNREADABLE: Duration = Duration::from_secs(60);
 /// How long the deletion at the end is tried; the Job goes away by itself.
 const LAST_TRIES: Duration = Duration::from_secs(30);
 /// How long a pod may be there after its deletion: its grace, and a kubelet that is late.
 const AFTER_DELETION: Duration = GRACE.saturating_add(Duration::from_secs(60));
+/// How long an answer may still take once the user wants an end: it may say that there are samples.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// The longest read of a log that is not followed.
 const LONGEST_READ: Duration = Duration::from_secs(300);
-
-/// What happens on a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// It is not sampled yet.
-    Starting(String),
-    /// It is sampled.
-    Sampling {
-        /// Since the first sample.
-        elapsed: Duration,
-        /// How long it shall be.
-        of: Duration,
-        /// Taken so far.
-        samples: u64,
-    },
-    /// The profile comes: parts that are there.
-    Fetching(usize),
-    /// The server does not answer as it should, in these words; it is asked again.
-    Away(String),
-    /// The user has ended it; the rest of the way is short.
-    Ending,
-}
-
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandedOver {
-    /// The profile: gzipped pprof.
-    pub bytes: Vec<u8>,
-    /// The profiler's result line.
-    pub summary: String,
-    /// What else it said.
-    pub notes: Vec<String>,
-}
-
-/// Who started it, and hears of it.
-pub trait Host: Sync {
-    /// Whether the user wants an end.
-    fn is_stopped(&self) -> bool;
-    /// Something happened.
-    fn hears(&self, news: News);
-}
 
 /// Runs one. The Job is deleted at the end, whatever comes of it, unless it is to be kept.
 ///
@@ -108,6 +68,7 @@ pub async fn run(
         notes: Vec::new(),
         image: &settings.image,
         is_other_version: false,
+        has_samples: false,
     };
     let job: Value = one_shot.job(settings);
     let deadline = job["spec"]["activeDeadlineSeconds"].as_u64().unwrap_or(0);
@@ -162,15 +123,17 @@ struct Course<'run> {
     notes: Vec<String>,
     image: &'run str,
     is_other_version: bool,
+    /// It has said that it has some.
+    has_samples: bool,
 }
 
 impl Course<'_> {
     async fn see_through(&mut self) -> Result<Vec<u8>, Refusal> {
         let mut pod = self.started().await?;
-        let (mut reads, mut outage, mut failure) = (0, Outage::default(), None);
+        let (mut tries, mut failure) = (Tries::default(), None);
         while Instant::now() < self.deadline {
             // The log of what has ended is read without following: there is nothing to wait for.
-            failure = self.read(&pod.metadata.name, reads == 0).await.err();
+            failure = self.read(&pod.metadata.name, tries.may_follow()).await.err();
             if self.is_other_version {
                 let why = format!(
                     "the image {} is of another version than this program: give its own with --image",
@@ -186,13 +149,13 @@ impl Course<'_> {
                 self.parcel.clear();
             }
             failure = failure.map(Refusal::passing).transpose()?;
-            match self.cluster.pod_of_job(self.namespace, &self.one_shot.name).await {
+            match self.pod().await {
                 Ok(Some(found)) => pod = found,
-                Ok(None) if self.is_deleted => return Err(self.stopped()),
+                Ok(None) if self.is_deleted && !self.has_samples => return Err(self.stopped()),
                 Ok(None) => return Err(Refusal::Deleted { node: self.one_shot.node.clone() }),
                 Err(refusal) => {
                     let refusal = refusal.passing()?;
-                    self.bear(&mut outage, &refusal).await?;
+                    self.bear(tries.unanswered(Instant::now()), &refusal).await?;
                     failure = Some(refusal);
                     continue;
                 }
@@ -202,19 +165,18 @@ impl Course<'_> {
                 _ => None,
             };
             if let Some(refusal) = &failure {
-                if ended.is_none() || outage.lasts(Instant::now()) < UNREADABLE {
-                    self.bear(&mut outage, refusal).await?;
+                if let Some(pause) = tries.refused(ended.is_some(), Instant::now()) {
+                    self.bear(pause, refusal).await?;
                     continue;
                 }
             } else {
-                outage.over();
+                tries.answered();
             }
-            if let Some(code) = ended {
-                reads += 1;
-                if reads > READS || (code != 0 && reads > 1 && incomplete == Incomplete::Nothing) {
-                    let unreadable = failure.filter(|_| code == 0);
-                    return Err(unreadable.unwrap_or_else(|| self.why_nothing(&pod, code, &incomplete)));
-                }
+            if let Some(code) = ended
+                && tries.is_over(code != 0 && incomplete == Incomplete::Nothing)
+            {
+                let unreadable = failure.filter(|_| code == 0);
+                return Err(unreadable.unwrap_or_else(|| self.why_nothing(&pod, code, &incomplete)));
             }
             self.look_for_the_end().await?;
             self.pause(LOOK).await;
@@ -235,11 +197,11 @@ impl Course<'_> {
             (Instant::now(), Instant::now() + BETWEEN_EVENTS, String::new());
         let (mut start, mut outage, mut pause) = (Start::default(), Outage::default(), LOOK);
         while Instant::now() < self.deadline {
-            let found = match self.cluster.pod_of_job(self.namespace, &self.one_shot.name).await {
+            let found = match self.pod().await {
                 Ok(found) => found,
                 Err(refusal) => {
                     let refusal = refusal.passing()?;
-                    self.bear(&mut outage, &refusal).await?;
+                    self.bear(outage.failed(Instant::now()), &refusal).await?;
                     if self.is_deleted || Instant::now() >= self.deadline {
                         return Err(if self.is_deleted { self.stopped() } else { refusal });
                     }
@@ -251,7 +213,8 @@ impl Course<'_> {
             outage.over();
             if Instant::now() >= next_events {
                 let of = found.as_ref().map_or(&self.one_shot.name, |pod| &pod.metadata.name);
-                let warnings = self.cluster.warnings(self.namespace, of).await;
+                let warnings = async { Ok(self.cluster.warnings(self.namespace, of).await) };
+                let warnings = self.unless_stopped(warnings).await.unwrap_or_default();
                 warning = warnings.last().map(|text| shown(text)).unwrap_or_default();
                 next_events = Instant::now() + BETWEEN_EVENTS;
             }
@@ -272,12 +235,36 @@ impl Course<'_> {
         })
     }
 
+    /// The Job's, if there is one.
+    async fn pod(&self) -> Result<Option<Pod>, Refusal> {
+        self.unless_stopped(self.cluster.pod_of_job(self.namespace, &self.one_shot.name)).await
+    }
+
     /// Waits for a server that is away, and says so.
-    async fn bear(&mut self, outage: &mut Outage, refusal: &Refusal) -> Result<(), Refusal> {
+    async fn bear(&mut self, pause: Duration, refusal: &Refusal) -> Result<(), Refusal> {
         self.host.hears(News::Away(refusal.to_string()));
         self.look_for_the_end().await?;
-        self.pause(outage.failed(Instant::now())).await;
+        self.pause(pause).await;
         Ok(())
+    }
+
+    /// An answer; that of a server that is away if the user begins to want an end and there is none soon. The client itself goes on asking
+    /// a server that is overloaded, for half a minute.
+    async fn unless_stopped<T>(&self, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+        let stopped = async {
+            while self.is_ending || !self.host.is_stopped() {
+                sleep(LOOK).await;
+            }
+            sleep(LAST_ANSWER).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = stopped => {
+                let (doing, why) = ("tell how the profiler is".to_owned(), "no answer so far".to_owned());
+                Err(Refusal::Server { doing, why })
+            }
+        }
     }
 
     /// Ends early when the user begins to want an end.
@@ -290,12 +277,17 @@ impl Course<'_> {
 
     /// Reads the log from its beginning; to its end if it is followed.
     async fn read(&mut self, pod: &str, follow: bool) -> Result<(), Refusal> {
-        let stream = self.cluster.log(self.namespace, pod, follow).await?;
+        let stream = self.unless_stopped(self.cluster.log(self.namespace, pod, follow)).await?;
         let (mut stream, mut lines, mut buffer) = (pin!(stream), Lines::default(), vec![0; 64 << 10]);
         let (began, mut heard) = (Instant::now(), Instant::now());
         loop {
             match timeout(LOOK, stream.read(&mut buffer)).await {
-                Ok(Ok(0) | Err(_)) => break,
+                Ok(Ok(0)) => break,
+                // Not its end, which the server says.
+                Ok(Err(error)) => {
+                    let (doing, why) = (format!("read the log of the pod {pod}"), shown(&innermost(&error)));
+                    return Err(Refusal::Server { doing, why });
+                }
                 Ok(Ok(length)) => {
                     heard = Instant::now();
                     lines.push(buffer.get(..length).unwrap_or_default(), |line| self.take(line));
@@ -311,11 +303,14 @@ impl Course<'_> {
 
     fn take(&mut self, line: &[u8]) {
         match self.parcel.take(line) {
-            // While it ends these are old news.
-            Line::Progress { elapsed, of, samples } if !self.is_ending => {
-                self.host.hears(News::Sampling { elapsed, of, samples });
+            Line::Progress { elapsed, of, samples } => {
+                self.has_samples |= samples > 0;
+                // While it ends these are old news.
+                if !self.is_ending {
+                    self.host.hears(News::Sampling { elapsed, of, samples });
+                }
             }
-            Line::Progress { .. } | Line::Damaged => {}
+            Line::Damaged => {}
             Line::Parcel => self.host.hears(News::Fetching(self.parcel.progress().0)),
             Line::Summary(text) => self.summary = text,
             Line::OtherVersion => self.is_other_version = true,
@@ -385,6 +380,9 @@ impl Course<'_> {
     }
 }
 
+#[cfg(test)]
+#[path = "one_shot_server.rs"]
+mod server;
 #[cfg(test)]
 #[path = "one_shot_tests.rs"]
 mod tests;

@@ -1,172 +1,13 @@
-//! A stand-in of an API server that plays a Job's course, and what comes of it.
+//! A Job's course, played by a stand-in of an API server, and what comes of it.
 
-use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
-use futures_util::stream;
-use kube::Config;
 use serde_json::json;
-use tokio::sync::Notify;
 
+use super::server::{Listener, NODE, Script, play};
 use super::*;
-use crate::identity::watch::client_of;
 use crate::kubectl::parcel::{PART_BYTES, progress, summary, wrap};
-
-const NODE: &str = "n1";
-
-/// What the server will say, and what it was asked.
-#[derive(Default)]
-struct Script {
-    /// States of the container, one for each look at the pod; the last one stays.
-    states: Vec<Value>,
-    /// The log, one for each read; the last one stays.
-    logs: Vec<String>,
-    /// What the followed log says after the Job is deleted.
-    after_deletion: Option<String>,
-    /// Looks, reads and deletions that fail before one is answered.
-    failing_looks: Mutex<u32>,
-    failing_reads: Mutex<u32>,
-    failing_deletions: Mutex<u32>,
-    /// The user may not delete.
-    is_deletion_forbidden: bool,
-    looks: Mutex<usize>,
-    reads: Mutex<usize>,
-    is_created: AtomicBool,
-    is_deleted: AtomicBool,
-    deletion: Notify,
-}
-
-/// The entry for this time, and the number of the next one.
-fn next<T: Clone>(entries: &[T], at: &Mutex<usize>) -> Option<T> {
-    let mut at = at.lock().unwrap();
-    let entry = entries.get(*at).or(entries.last()).cloned();
-    *at += 1;
-    entry
-}
-
-type Shared = State<Arc<Script>>;
-type Failure = (StatusCode, Json<Value>);
-
-fn failure(code: StatusCode, message: &str) -> Failure {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "code": code.as_u16()});
-    (code, Json(status))
-}
-
-/// An error, if there is one left.
-fn answers(failing: &Mutex<u32>) -> Result<(), Failure> {
-    let mut left = failing.lock().unwrap();
-    let fails = *left > 0;
-    *left = left.saturating_sub(1);
-    if fails { Err(failure(StatusCode::INTERNAL_SERVER_ERROR, "etcd is away")) } else { Ok(()) }
-}
-
-async fn create(State(script): Shared, Json(job): Json<Value>) -> Json<Value> {
-    script.is_created.store(true, Ordering::Relaxed);
-    Json(job)
-}
-
-async fn remove(State(script): Shared) -> Result<Json<Value>, Failure> {
-    answers(&script.failing_deletions)?;
-    if script.is_deletion_forbidden {
-        let message = r#"jobs.batch "x" is forbidden: User "dev" cannot delete resource "jobs" in API group "batch""#;
-        return Err(failure(StatusCode::FORBIDDEN, message));
-    }
-    script.is_deleted.store(true, Ordering::Relaxed);
-    script.deletion.notify_one();
-    Ok(Json(json!({"kind": "Status", "status": "Success"})))
-}
-
-async fn pods(State(script): Shared) -> Result<Json<Value>, Failure> {
-    answers(&script.failing_looks)?;
-    let pod = |state| {
-        json!({
-            "metadata": {"name": "x-1", "namespace": "shop"},
-            "spec": {"nodeName": NODE, "containers": [{"image": "everflame:0.1.0"}]},
-            "status": {"phase": "Pending", "containerStatuses": [{"name": "everflame", "state": state}]},
-        })
-    };
-    let items: Vec<Value> = next(&script.states, &script.looks).into_iter().map(pod).collect();
-    Ok(Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
-}
-
-async fn log(State(script): Shared, Query(words): Query<Vec<(String, String)>>) -> Result<Body, Failure> {
-    answers(&script.failing_reads)?;
-    let text = next(&script.logs, &script.reads).unwrap_or_default();
-    let is_followed = words.iter().any(|(key, value)| key == "follow" && value == "true");
-    let Some(rest) = script.after_deletion.clone().filter(|_| is_followed) else { return Ok(Body::from(text)) };
-    let script = script.clone();
-    let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
-    let second = stream::once(async move {
-        script.deletion.notified().await;
-        Ok(Bytes::from(rest))
-    });
-    Ok(Body::from_stream(futures_util::StreamExt::chain(first, second)))
-}
-
-/// Hears everything, and may want an end of what it hears.
-struct Listener {
-    wants_an_end: fn(&[News]) -> bool,
-    heard: Mutex<Vec<News>>,
-}
-
-impl Default for Listener {
-    fn default() -> Listener {
-        Listener { wants_an_end: |_| false, heard: Mutex::default() }
-    }
-}
-
-impl Listener {
-    /// Wants an end once it is told of samples.
-    fn impatient() -> Listener {
-        Listener {
-            wants_an_end: |heard| heard.iter().any(|news| matches!(news, News::Sampling { .. })),
-            ..Listener::default()
-        }
-    }
-}
-
-impl Host for Listener {
-    fn is_stopped(&self) -> bool {
-        (self.wants_an_end)(&self.heard.lock().unwrap())
-    }
-
-    fn hears(&self, news: News) {
-        self.heard.lock().unwrap().push(news);
-    }
-}
-
-async fn play(script: Script, listener: &Listener, keep: bool) -> (Result<HandedOver, Refusal>, Arc<Script>) {
-    let script = Arc::new(script);
-    let jobs = "/apis/batch/v1/namespaces/shop/jobs";
-    let router = Router::new()
-        .route(jobs, post(create))
-        .route(&format!("{jobs}/{{name}}"), delete(remove))
-        .route("/api/v1/namespaces/shop/pods", get(pods))
-        .route("/api/v1/namespaces/shop/pods/x-1/log", get(log))
-        .with_state(script.clone());
-    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", server.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(server, router).await });
-    let cluster = Cluster::of(client_of(Config::new(url.parse().unwrap())).unwrap(), "shop");
-    let settings = Settings {
-        namespace: "shop".into(),
-        image: "everflame:0.1.0".into(),
-        tolerations: Vec::new(),
-        service_account: None,
-        duration: Duration::from_secs(30),
-        frequency: 99,
-        words: Vec::new(),
-    };
-    let one_shot = OneShot { name: "x".into(), node: NODE.into(), uids: Vec::new(), containers: Vec::new() };
-    (run(&cluster, &settings, &one_shot, keep, listener).await, script)
-}
 
 fn profile() -> Vec<u8> {
     (0..2 * PART_BYTES + 5).map(|at| at as u8).collect()
@@ -339,6 +180,59 @@ async fn a_server_that_is_away_for_a_moment_costs_nothing_and_is_told_of() {
     let away: Vec<_> = heard.iter().filter(|news| matches!(news, News::Away(_))).collect();
     assert_eq!(away.len(), 3, "{heard:?}");
     assert_eq!(away[0], &News::Away("the API server, asked to list the Job's pods: etcd is away".into()));
+}
+
+#[tokio::test]
+async fn a_log_whose_connection_breaks_is_said_to_be_away_and_does_not_count_as_read() {
+    let script =
+        Script { states: vec![ended(0)], logs: vec![whole_log()], breaking_reads: Mutex::new(2), ..Script::default() };
+    let listener = Listener::default();
+    let (result, played) = play(script, &listener, false).await;
+    assert_eq!(result.map(|found| found.bytes), Ok(profile()));
+    assert_eq!(*played.reads.lock().unwrap(), 3);
+    let heard = listener.heard.lock().unwrap();
+    let is_of_the_log = |news: &&News| matches!(news, News::Away(why) if why.starts_with("the API server, asked to read the log of the pod x-1: "));
+    assert_eq!(heard.iter().filter(is_of_the_log).count(), 2, "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_job_whose_making_was_answered_too_late_is_not_made_twice_and_not_given_up() {
+    let script =
+        Script { states: vec![running()], logs: vec![whole_log()], lost_answers: Mutex::new(1), ..Script::default() };
+    let (result, _) = play(script, &Listener::default(), false).await;
+    assert_eq!(result.map(|found| found.bytes), Ok(profile()));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_gone_before_it_hands_over_had_samples_if_it_said_so() {
+    let samples = |samples| progress(Duration::from_secs(1), Duration::from_secs(30), samples);
+    for (log, expected) in
+        [(samples(5), Refusal::Deleted { node: NODE.into() }), (samples(0), Refusal::Stopped { node: NODE.into() })]
+    {
+        let script = Script {
+            states: vec![running()],
+            logs: vec![log],
+            after_deletion: Some(String::new()),
+            is_gone_when_deleted: true,
+            ..Script::default()
+        };
+        let (result, _) = play(script, &Listener::impatient(), false).await;
+        assert_eq!(result, Err(expected));
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_wanted_is_heard_while_the_client_asks_an_overloaded_server_again() {
+    let listener = Listener {
+        wants_an_end: |heard| heard.iter().any(|news| matches!(news, News::Starting(_))),
+        ..Listener::default()
+    };
+    let script = Script { is_overloaded: true, ..Script::default() };
+    // The client's own tries take half a minute.
+    let played = tokio::time::timeout(Duration::from_secs(20), play(script, &listener, false)).await;
+    let (result, script) = played.expect("it ends at once");
+    assert_eq!(result, Err(Refusal::Stopped { node: NODE.into() }));
+    assert!(script.is_deleted.load(Ordering::Relaxed));
 }
 
 #[tokio::test]
