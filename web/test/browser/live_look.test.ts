@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Page } from "playwright-core";
 import { bringAxe, cutOff, problems } from "./axe.ts";
-import { becomes, chips, colourOf, hashOf, names, on, server, settled, TEN, withBrowser } from "./live.ts";
+import { becomes, chips, colourOf, hashOf, holdTimers, names, on, server, settled, TEN, withBrowser } from "./live.ts";
 
 withBrowser();
 
 for (const width of [400, 1280]) {
   for (const dark of [false, true]) {
     test(`axe finds nothing at ${width} px in ${dark ? "dark" : "light"}, and nothing is cut off at the side`, async () => {
-      await on(`${TEN}&by=pod&where=namespace%3Dshop`, { width, dark }, async (page) => {
+      await on(`${TEN}&by=pod&where=namespace%3Dshop`, { width, dark, prepare: holdTimers }, async (page) => {
         await bringAxe(page);
         const check = async (what: string) => {
           await settled(page);

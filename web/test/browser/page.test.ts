@@ -376,6 +376,7 @@ test("the theme follows the system until it is chosen", async () => {
     assert.equal(await theme(), "dark");
     await page.emulateMedia({ colorScheme: "dark" });
     await page.emulateMedia({ colorScheme: "light" });
+    await settled(page);
     assert.equal(await theme(), "dark");
   });
 });
