@@ -1,5 +1,5 @@
-//! The hardened manifest's pod with each of its capabilities taken away in turn, as real pods at one time, each asked for the same
-//! recording: what breaks. `docs/nodes.md` has the table.
+//! The hardened manifest's pod with each of its capabilities taken away in turn, and one with the seccomp profile of `deploy/`, as real
+//! pods at one time, each asked for the same recording: what breaks. `docs/nodes.md` has the table.
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ use crate::samples::{Sample, count, of_file};
 use crate::servers::wait_for;
 
 const NAMESPACE: &str = "everflame-rights";
+/// What `deploy/seccomp.json` is called on a node.
+const SECCOMP: &str = "everflame.json";
 /// Whom nothing else belongs to.
 const ANOTHER_USER: u32 = 65534;
 /// Samples of each program in each recording, at least.
@@ -49,23 +51,49 @@ enum Outcome {
     RefusedBetween(&'static str, &'static str),
 }
 
-/// The capability, or none, and what is right without it.
-fn expected() -> [(&'static str, Outcome); 8] {
+/// What a pod is that the manifest's is not.
+#[derive(Clone, Copy)]
+enum Change {
+    Nothing,
+    /// A capability.
+    Without(&'static str),
+    /// The profile of `deploy/` instead of the runtime's.
+    OwnSeccomp,
+}
+
+impl Change {
+    /// The pod's name.
+    fn pod(self) -> String {
+        match self {
+            Change::Nothing => "with-all".to_owned(),
+            Change::Without(capability) => format!("without-{}", capability.to_lowercase().replace('_', "-")),
+            Change::OwnSeccomp => "with-own-seccomp".to_owned(),
+        }
+    }
+
+    fn file(self) -> String {
+        format!("{}.pb.gz", self.pod())
+    }
+}
+
+/// The change, and what is right with it.
+fn expected() -> [(Change, Outcome); 9] {
     let needs = |name: &str| Outcome::Refused(format!("everflame: profiling needs CAP_{name}: {NEEDS}\n"));
     let ring = (
         "everflame: mmap of ",
         " bytes for a perf ring: Operation not permitted (os error 1); with a low RLIMIT_MEMLOCK, CAP_IPC_LOCK is needed\n",
     );
     [
-        ("", Outcome::Written(ALL)),
-        ("BPF", needs("BPF")),
-        ("PERFMON", needs("PERFMON")),
-        ("SYS_PTRACE", needs("SYS_PTRACE")),
+        (Change::Nothing, Outcome::Written(ALL)),
+        (Change::OwnSeccomp, Outcome::Written(ALL)),
+        (Change::Without("BPF"), needs("BPF")),
+        (Change::Without("PERFMON"), needs("PERFMON")),
+        (Change::Without("SYS_PTRACE"), needs("SYS_PTRACE")),
         // A deleted file is found by /proc/PID/map_files, which is the other user's.
-        ("DAC_READ_SEARCH", Outcome::Written(Seen { unreadable: false, deleted: false, ..ALL })),
-        ("CHECKPOINT_RESTORE", Outcome::Written(Seen { deleted: false, ..ALL })),
-        ("SYSLOG", Outcome::Written(Seen { kernel: false, ..ALL })),
-        ("IPC_LOCK", Outcome::RefusedBetween(ring.0, ring.1)),
+        (Change::Without("DAC_READ_SEARCH"), Outcome::Written(Seen { unreadable: false, deleted: false, ..ALL })),
+        (Change::Without("CHECKPOINT_RESTORE"), Outcome::Written(Seen { deleted: false, ..ALL })),
+        (Change::Without("SYSLOG"), Outcome::Written(Seen { kernel: false, ..ALL })),
+        (Change::Without("IPC_LOCK"), Outcome::RefusedBetween(ring.0, ring.1)),
     ]
 }
 
@@ -144,10 +172,14 @@ fn nearly_all(samples: &[&Sample], is_so: impl Fn(&Sample) -> bool) -> bool {
     so * 10 >= all * 9
 }
 
-/// The pod of `deploy/hardened-ds.yaml` without one capability, which records for some seconds.
-fn pod(capability: &str, out: &Path) -> Value {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/hardened-ds.yaml");
-    let text = std::fs::read_to_string(manifest).unwrap();
+/// A file of `deploy/`.
+fn deployed(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
+}
+
+/// The pod of `deploy/hardened-ds.yaml` with a change, which records for some seconds.
+fn pod(change: Change, out: &Path) -> Value {
+    let text = std::fs::read_to_string(deployed("hardened-ds.yaml")).unwrap();
     let documents: Vec<Value> =
         serde_saphyr::from_multiple_with_options(&text, serde_saphyr::Options::default()).unwrap();
     let daemon_set = documents.into_iter().find(|document| document["kind"] == "DaemonSet").unwrap();
@@ -160,28 +192,25 @@ fn pod(capability: &str, out: &Path) -> Value {
     for of_the_agent in ["startupProbe", "livenessProbe", "readinessProbe", "ports"] {
         container.remove(of_the_agent).unwrap();
     }
-    let file = format!("/out/{}", file_name(capability));
+    let file = format!("/out/{}", change.file());
     container.insert("args".to_owned(), json!(["record", "-d", "4s", "-F", "199", "-o", file]));
     container["volumeMounts"].as_array_mut().unwrap().push(json!({"name": "out", "mountPath": "/out"}));
-    let added = container["securityContext"]["capabilities"]["add"].as_array_mut().unwrap();
-    let before = added.len();
-    added.retain(|name| name != capability);
-    assert_eq!(added.len() + usize::from(!capability.is_empty()), before, "{capability} is in the set");
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod_name(capability), "namespace": NAMESPACE},
-        "spec": spec,
-    })
-}
-
-fn file_name(capability: &str) -> String {
-    format!("{}.pb.gz", pod_name(capability))
-}
-
-fn pod_name(capability: &str) -> String {
-    if capability.is_empty() {
-        return "with-all".to_owned();
+    let security = &mut container["securityContext"];
+    match change {
+        Change::Nothing => {}
+        Change::Without(capability) => {
+            let added = security["capabilities"]["add"].as_array_mut().unwrap();
+            let before = added.len();
+            added.retain(|name| name != capability);
+            assert_eq!(added.len() + 1, before, "{capability} is in the set");
+        }
+        Change::OwnSeccomp => {
+            assert_eq!(security["seccompProfile"], json!({"type": "RuntimeDefault"}));
+            security["seccompProfile"] = json!({"type": "Localhost", "localhostProfile": SECCOMP});
+        }
     }
-    format!("without-{}", capability.to_lowercase().replace('_', "-"))
+    let metadata = json!({"name": change.pod(), "namespace": NAMESPACE});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }
 
 /// A pod's, which has ended.
@@ -210,20 +239,21 @@ fn each_capability_of_the_hardened_manifest_is_needed_and_no_other() {
     node.make_namespace(NAMESPACE);
     let out: PathBuf = node.plane.file("recordings");
     std::fs::create_dir(&out).unwrap();
+    // Below the kubelet's --root-dir.
+    let profiles = node.plane.file("kubelet-data/seccomp");
+    std::fs::create_dir_all(&profiles).unwrap();
+    std::fs::copy(deployed("seccomp.json"), profiles.join(SECCOMP)).unwrap();
     let expected = expected();
-    let pods: Vec<Value> = expected.iter().map(|(capability, _)| pod(capability, &out)).collect();
+    let pods: Vec<Value> = expected.iter().map(|(change, _)| pod(*change, &out)).collect();
     node.apply("rights.json", &json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string());
     let pods = ended(&node, expected.len());
 
-    println!(
-        "{:<26} {:>4} {:>6} {:>10} {:>8} {:>6}  says",
-        "without", "exit", "plain", "unreadable", "deleted", "kernel"
-    );
+    println!("{:<26} {:>4} {:>6} {:>10} {:>8} {:>6}  says", "pod", "exit", "plain", "unreadable", "deleted", "kernel");
     let mut wrong = Vec::new();
-    for (capability, outcome) in &expected {
-        let name = pod_name(capability);
+    for (change, outcome) in &expected {
+        let name = change.pod();
         let (code, said) = (exit_code(&pods, &name), node.plane.ask(&["logs", &name, "-n", NAMESPACE]));
-        let file = out.join(file_name(capability));
+        let file = out.join(change.file());
         let seen = file.exists().then(|| load.seen(&file));
         let [plain, unreadable, deleted, kernel] = seen.map_or(["-"; 4], |seen| {
             [seen.plain, seen.unreadable, seen.deleted, seen.kernel].map(|named| if named { "named" } else { "no" })

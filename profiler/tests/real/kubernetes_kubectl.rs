@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use serde_json::{Value, json};
+
 use crate::busy_pods::{self, Pod, as_account};
 use crate::images::Programs;
 use crate::live;
@@ -154,7 +156,7 @@ fn may(node: &Node, user: &str, verb: &str, what: &str) {
     });
 }
 
-/// kubectl finds the program by its link, and takes the manifest that it prints.
+/// kubectl finds the program by its link; the manifest that it prints says what was asked for, and is taken.
 fn is_a_plugin(cluster: &Cluster<'_>, pod: &Pod) {
     let plane = &cluster.node.plane;
     let links = plane.file("plugins");
@@ -163,12 +165,34 @@ fn is_a_plugin(cluster: &Cluster<'_>, pod: &Pod) {
     let path = format!("{}:{}", links.display(), std::env::var("PATH").unwrap());
     let mut command = cluster.node.network.command(&plane.file("kubectl"));
     command.env("KUBECONFIG", plane.kubeconfig()).env("HOME", plane.folder()).env("PATH", path);
-    let output = command.args(["everflame", "-n", &pod.namespace, &pod.name, "--print-manifest"]).output().unwrap();
+    let (image, toleration) = ("registry.example/x:1", "dedicated=db:NoExecute");
+    command.args(["everflame", "-n", &pod.namespace, &pod.name, "--print-manifest", "--image", image]);
+    let output = command.args(["--toleration", toleration, "--service-account", "profiler"]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let jobs: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(&printed, serde_saphyr::Options::default()).unwrap();
+    let [job] = &*jobs else { panic!("{printed}") };
+    let spec = &job["spec"]["template"]["spec"];
+    assert_eq!((&spec["containers"][0]["image"], &spec["serviceAccountName"]), (&json!(image), &json!("profiler")));
+    let tolerated = json!([{"key": "dedicated", "operator": "Equal", "value": "db", "effect": "NoExecute"}]);
+    assert_eq!(spec["tolerations"], tolerated);
     let file = plane.file("printed.yaml");
-    std::fs::write(&file, output.stdout).unwrap();
+    std::fs::write(&file, printed).unwrap();
     let taken = plane.ask(&["apply", "--dry-run=server", "--validate=strict", "-f", &file.display().to_string()]);
     assert!(taken.starts_with("job.batch/everflame-") && taken.ends_with(" created (server dry run)\n"), "{taken}");
+}
+
+/// The last ten seconds of a pod out of the agent's history, asked for beside the agent, where its page listens.
+fn is_in_the_agent_s_history(cluster: &Cluster<'_>, pod: &Pod) {
+    let shown = pod.shown();
+    let words = ["--", "/everflame", "pod", "--from-agent", "http://127.0.0.1:7654", &shown, "-d", "10s", "-o", "-"];
+    let output = cluster.node.plane.kubectl(&[&["exec"], &EVERFLAME[..], &words[..]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains(" of the history of "), "{}", said(&output));
+    std::fs::write(cluster.folder.join("cpu.pb.gz"), output.stdout).unwrap();
+    // Of all the time that it has had.
+    cluster.check(&["--from-agent", &shown], &[pod], &[0.0], false);
 }
 
 /// Ctrl-C in the middle: what there is is written, and the Job is deleted.
@@ -273,6 +297,9 @@ fn kubectl_everflame_profiles_pods_by_a_job_or_by_the_agent_and_says_what_stops_
     // It has begun to sample a moment ago, and has all programs of the machine to read.
     let (out, said) = cluster.profile_for("10s", &user, &of_web, &[web_1, web_2], false);
     assert!(out.contains(" of the history of ") && !said.contains("creating a Job"), "{out}{said}");
+    let (out, said) = cluster.profile_for("10s", &user, &[&web_1.shown(), "--split", "pod"], &[web_1], true);
+    assert!(out.contains(" of the history of ") && !said.contains("creating a Job"), "{out}{said}");
+    is_in_the_agent_s_history(&cluster, web_1);
     node.plane.ask(&[&["delete", "--cascade=foreground", "--wait", "--timeout=280s"], &EVERFLAME[..]].concat());
     node.plane.ask(&["delete", "node", "panes", "micro"]);
     node.end_namespaces(&NAMESPACES);

@@ -259,12 +259,17 @@ fn kubernetes_pods_samples_carry_their_pod_under_each_manifest() {
     let allowed = ((sums.right + sums.without_pod) / 1000).max(1);
     assert!(sums.without_pod <= allowed, "99.9 % are tagged: {:?}", judged.faults);
 
-    // The other two ways to start it: the quick start's, and that of who has only the old agent's one variable.
+    // The other ways to start it: the quick start's, that of who has only the old agent's one variable, and all that its guide has.
     let is_web = |id: &String| containers.get(id).is_some_and(|(_, pod, _)| pod.starts_with("web-"));
     let old = include_str!("bare-ds.yaml").replace("NODE_ADDRESS", NODE_ADDRESS);
+    let socket = format!("{{path: {},", node.plane.file("runtime.sock").display());
+    let whole = include_str!("earlier-ds.yaml").replace("NODE_ADDRESS", NODE_ADDRESS);
+    let whole = whole.replace("{path: /run/containerd/containerd.sock,", &socket);
+    assert!(whole.contains(&socket));
     for (name, text, daemon_set, named) in [
         ("privileged.yaml", manifest("privileged-ds.yaml"), everflame, true),
         ("bare.yaml", old, ["daemonset/profiler", "--namespace=default"], false),
+        ("earlier.yaml", whole, ["daemonset/otel-profiling-agent", "--namespace=default"], true),
     ] {
         let before = uploads(front.folder()).len();
         start_agent(&node, name, &text, &daemon_set);
