@@ -8,9 +8,9 @@ use profiler::serve::{Connections, Source as _};
 use serde_json::json;
 use store::{Grouping, Label, Match, Query};
 
-use crate::batches::{SECOND, START};
+use crate::batches::{SECOND, START, crowd};
 use crate::client::{get, get_with};
-use crate::{serving, usual};
+use crate::{serving, serving_these, usual};
 
 const START_MS: u64 = START / 1_000_000;
 /// Of the usual history: 30 batches of 10 s.
@@ -77,6 +77,23 @@ fn labels_values_and_series_are_those_of_the_history() {
     let whole = json!({"from": START_MS, "step": 25_000, "series": expected, "other": series.other, "skipped": 0});
     assert_eq!(found, whole);
     assert_eq!(found["other"].as_array().unwrap().len(), 12);
+}
+
+#[test]
+fn ten_thousand_pods_come_in_one_answer_and_the_next_one_is_counted() {
+    let served = serving_these(&[crowd(0, 0..10_001)], None, Connections::default());
+    let target = |limit: u32| format!("/api/v1/values?label=pod&limit={limit}&{}", range());
+    let answer = get(served.address, &target(10_000));
+    let found = answer.json();
+    let pods = found["values"].as_array().unwrap();
+    assert_eq!((pods.len(), found["distinct"].as_u64()), (10_000, Some(10_001)));
+    assert_eq!(
+        (&pods[0], &pods[9_999]),
+        (&json!({"value": "pod-10000", "cpu_ns": 10_001}), &json!({"value": "pod-1", "cpu_ns": 2}))
+    );
+    assert_eq!((found["other_ns"].as_u64(), found["skipped"].as_u64()), (Some(1), Some(0)));
+    assert!(answer.body.len() < 1_000_000, "{} bytes", answer.body.len());
+    assert_eq!(get(served.address, &target(10_001)).status, 400);
 }
 
 #[test]

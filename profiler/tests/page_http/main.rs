@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use profiler::profile::Batch;
 use profiler::profile::pprof::ProfileInfo;
 use profiler::serve::{Answering, Connections, Gate, Moment, Page, Settings, Source, Token, serve};
 use store::{Limits, Reader, Store};
@@ -51,12 +52,18 @@ pub(crate) struct Served {
 }
 
 pub(crate) fn serving(batches: u64, token: Option<Token>, bounds: Connections) -> Served {
-    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let mut maker = Maker::new(1);
-    let store = (batches > 0).then(|| {
+    let batches: Vec<Batch> = (0..batches).map(|_| maker.batch()).collect();
+    serving_these(&batches, token, bounds)
+}
+
+/// A server of these batches; there is no history without any.
+pub(crate) fn serving_these(batches: &[Batch], token: Option<Token>, bounds: Connections) -> Served {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let store = (!batches.is_empty()).then(|| {
         let mut store = Store::open(folder.path(), Limits::default()).unwrap();
-        for _ in 0..batches {
-            store.append(&maker.batch()).unwrap();
+        for batch in batches {
+            store.append(batch).unwrap();
         }
         store
     });

@@ -1,6 +1,7 @@
 //! Batches as a node might make them, the same for the same seed, and a plain form to compare them in.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use profiles::ledger::Ledger;
 use profiles::profile::{
@@ -111,6 +112,45 @@ impl Maker {
         batch.duration_ns = 10 * SECOND;
         batch
     }
+}
+
+/// A batch of 10 s in which each of these pods has a thread of its own, with one sample: of 1 ns for pod 0, one more for each next pod.
+pub(crate) fn crowd(batch: u64, pods: Range<u32>) -> Batch {
+    let start = batch * 10 * SECOND;
+    let mut builder = BatchBuilder::new();
+    let (comm, executable) = (builder.text("server"), builder.text("/usr/bin/server"));
+    let location = builder.location(LocationKind::Native, None, 0x1000);
+    let stack = builder.stack(vec![location]).unwrap();
+    for (place, pod) in (0..).zip(pods.clone()) {
+        let process = Process {
+            pid: 1000 + pod,
+            start_time_ns: 7,
+            comm,
+            executable,
+            cgroup_id: u64::from(pod),
+            cgroup: builder.text(&format!("/kubepods/pod{pod}")),
+            identity: Some(IdentityIndex(place)),
+        };
+        let sample = Sample {
+            time_ns: 5 * SECOND + start + u64::from(place),
+            weight_ns: u64::from(pod) + 1,
+            process: builder.process(process),
+            tid: 1000 + pod,
+            thread_name: builder.text(&format!("thread-{pod}")),
+            cpu: 0,
+            stack,
+            end: End::Complete,
+            provenance: 0,
+        };
+        builder.push(sample);
+    }
+    let recorded = u64::from(pods.end - pods.start);
+    let mut batch = builder.finish(1, Ledger { due: recorded, recorded, ..Ledger::default() });
+    batch.identities = pods.map(|pod| identity(u64::from(pod))).collect();
+    batch.wall_start_ns = START + start;
+    batch.monotonic_start_ns = 5 * SECOND + start;
+    batch.duration_ns = 10 * SECOND;
+    batch
 }
 
 fn identity(pod: u64) -> Identity {

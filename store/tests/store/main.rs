@@ -4,6 +4,7 @@
 
 mod batches;
 mod crash;
+mod crowd;
 mod damage;
 mod disk;
 mod edit;
