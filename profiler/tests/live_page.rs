@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use client::get;
 use serde_json::Value;
 
-/// From the start to the first interval on the page: ten seconds, and what a slow machine needs besides.
+/// From the start to the first interval on the page, and from each to the next: ten seconds at most, and what a slow machine needs
+/// besides.
 const FIRST: Duration = Duration::from_secs(40);
 
 struct Running {
@@ -95,8 +96,8 @@ fn everflame_alone_shows_the_machine_and_survives() {
         assert_eq!((status["frequency_hz"].as_u64(), status["lost"].as_u64()), (Some(99), Some(0)));
         assert_eq!(status["notes"], serde_json::json!([]));
         let threads = get(first.address, "/api/v1/values?label=thread&where=thread=spins-for-page").json();
-        // Ten seconds of one CPU, less what others had of it.
-        assert!(threads["values"][0]["cpu_ns"].as_u64().unwrap() > 1_000_000_000, "{threads}");
+        // Three seconds of one CPU, less what others had of it.
+        assert!(threads["values"][0]["cpu_ns"].as_u64().unwrap() > 300_000_000, "{threads}");
         assert!(get(first.address, "/api/v1/profile").body.starts_with(b"EVFPAGE1"));
 
         // A second one says whose the history is, and ends.

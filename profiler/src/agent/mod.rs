@@ -1,5 +1,5 @@
-//! The agent: samples for good, cuts an interval every ten seconds, names it, finds out whose it is, and hands it to those who
-//! deliver or keep it.
+//! The agent: samples for good, cuts an interval every ten seconds (the first after three), names it, finds out whose it is, and
+//! hands it to those who deliver or keep it.
 //!
 //! Two threads of its own: `sampling` drives the engine and never waits for anybody; `naming` reads other people's files. What
 //! talks to the network runs on tokio, behind queues. Intervals that find the queue full are dropped and counted.
@@ -37,6 +37,8 @@ pub use naming::{Consume, Identify};
 
 /// Length of an interval: how late history and names are at most, and what a `kill -9` may lose.
 pub const INTERVAL: Duration = Duration::from_secs(10);
+/// Length of the first one: whoever starts an agent to look at its page waits for it.
+const FIRST_INTERVAL: Duration = Duration::from_secs(3);
 /// Intervals that may wait for their names: a busy node's have a few MB each.
 const WAITING_INTERVALS: usize = 4;
 

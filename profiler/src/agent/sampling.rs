@@ -9,7 +9,7 @@ use super::governor::Governor;
 use super::left_out::Verdict;
 use super::memory::{MemoryGovernor, Relief};
 use super::status::{Governed, Numbers, Status};
-use super::{INTERVAL, Settings, usage};
+use super::{FIRST_INTERVAL, INTERVAL, Settings, usage};
 use crate::engine::{Engine, EngineError, Interval, Precedence};
 use crate::ledger::Ledger;
 
@@ -28,7 +28,7 @@ pub(super) fn sample(
     let _precedence = Precedence::take();
     let mut watch = Watch::new(settings);
     watch.look(&mut engine, status)?;
-    let mut next_cut = Instant::now() + INTERVAL;
+    let mut cuts = Cuts::begin(Instant::now());
     let stages = &status.stages;
     let result = loop {
         let (asked, asleep) = (engine.round(), Instant::now());
@@ -38,10 +38,7 @@ pub(super) fn sample(
         if let Err(error) = stages.round.of(|| engine.tick()) {
             break Err(error);
         }
-        let now = Instant::now();
-        if now >= next_cut {
-            // From now, not from the last cut: a machine that stood still does not get empty intervals in a row.
-            next_cut = now + INTERVAL;
+        if cuts.is_due(Instant::now()) {
             match stages.cut.of(|| engine.cut()) {
                 Ok(interval) => hand_on(interval, &intervals, &mut watch),
                 Err(error) => break Err(error),
@@ -61,6 +58,27 @@ pub(super) fn sample(
     // The end may wait for names: nothing is sampled any more.
     let _ = intervals.send(recording.interval);
     result
+}
+
+/// When intervals end.
+struct Cuts {
+    next: Instant,
+}
+
+impl Cuts {
+    fn begin(now: Instant) -> Cuts {
+        Cuts { next: now + FIRST_INTERVAL }
+    }
+
+    /// Whether an interval ends now; the next one then begins.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next;
+        if due {
+            // From now, not from the last cut: a machine that stood still does not get empty intervals in a row.
+            self.next = now + INTERVAL;
+        }
+        due
+    }
 }
 
 fn hand_on(interval: Interval, intervals: &SyncSender<Interval>, watch: &mut Watch) {
@@ -209,5 +227,20 @@ impl Watch {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_interval_is_short_and_a_machine_that_stood_still_gets_no_empty_ones() {
+        let start = Instant::now();
+        let mut cuts = Cuts::begin(start);
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let looks = [0, 2, 3, 4, 12, 13, 22, 23, 90, 91, 99, 100];
+        let ends: Vec<u64> = looks.into_iter().filter(|seconds| cuts.is_due(after(*seconds))).collect();
+        assert_eq!(ends, [3, 13, 23, 90, 100]);
     }
 }

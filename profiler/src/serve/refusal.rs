@@ -27,7 +27,7 @@ pub enum Refusal {
     #[error("a request has no body")]
     Body,
     /// There is no history, or none yet.
-    #[error("there is no history (yet): the first samples are there after some ten seconds, unless it is off")]
+    #[error("there is no history (yet): the first samples are there after a few seconds, unless it is off")]
     NoHistory,
     /// Nothing in that range that this form could show.
     #[error("there are no samples in that range")]
