@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::respond::Page;
@@ -52,8 +53,7 @@ pub async fn serve(listener: TcpListener, page: Arc<Page>, bounds: Connections) 
             Ok((stream, _)) => {
                 let page = Arc::clone(&page);
                 tokio::spawn(async move {
-                    // Whoever is still there then has had time enough.
-                    let _ = tokio::time::timeout(bounds.life, connection(stream, page, bounds)).await;
+                    serve_one(stream, page, bounds).await;
                     drop(place);
                 });
             }
@@ -65,7 +65,8 @@ pub async fn serve(listener: TcpListener, page: Arc<Page>, bounds: Connections) 
     }
 }
 
-async fn connection(stream: TcpStream, page: Arc<Page>, bounds: Connections) {
+/// Serves one connection until it ends, or has had time enough.
+pub async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin, page: Arc<Page>, bounds: Connections) {
     let service = service_fn(move |request: Request<Incoming>| {
         let page = Arc::clone(&page);
         // Bodies are refused, and never read.
@@ -76,9 +77,8 @@ async fn connection(stream: TcpStream, page: Arc<Page>, bounds: Connections) {
         .header_read_timeout(bounds.head_time)
         .max_buf_size(bounds.head_bytes)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(bounds.life, served).await {
         // A client's business.
         tracing::debug!("a connection to the page ended: {error}");
     }

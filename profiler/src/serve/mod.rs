@@ -25,7 +25,7 @@ use store::Reader;
 pub use answering::Answering;
 pub use ask::{Desk, MAX_AT_ONCE, MAX_WAITING};
 pub use gate::{Entry, Gate};
-pub use listen::{Connections, serve};
+pub use listen::{Connections, serve, serve_one};
 pub use question::{Form, MAX_FILTERS, MAX_STEPS, MAX_VALUES, Question, RangeQuestion};
 pub use refusal::Refusal;
 pub use respond::Page;
