@@ -20,6 +20,8 @@ use std::{
 /// Node before this has no test runner that the page's tests can use.
 const OLDEST_NODE: u32 = 20;
 const CHROMIUM: &str = "/usr/bin/chromium";
+/// Where `web/test/live/real.ts` looks for the agent.
+const PROGRAM_VARIABLE: &str = "EVERFLAME_PROGRAM";
 /// More files than these that need a second try are no bad luck.
 const SECOND_TRIES: usize = 2;
 /// Of one kernel's whole run, boot and all cases of the matrix test.
@@ -139,8 +141,8 @@ fn live() -> Result<Remark> {
     Ok(if again.is_empty() { Remark::new() } else { format!("at the second try: {}", again.join(", ")) })
 }
 
-/// npm in `web/`, with its packages installed.
-fn npm() -> Result<impl Fn(&[&str]) -> Result<()>> {
+/// npm in `web/`, with its packages installed: makes its commands.
+fn npm() -> Result<impl Fn(&[&str]) -> Command> {
     let folder = paths::root().join("web");
     let says = command::output(Command::new("node").arg("--version")).map_err(|_| missing("node"))?;
     let major = says.trim().trim_start_matches('v').split('.').next().and_then(|digits| digits.parse::<u32>().ok());
@@ -148,12 +150,16 @@ fn npm() -> Result<impl Fn(&[&str]) -> Result<()>> {
         return Err(missing(format!("node {OLDEST_NODE} or newer (here is {})", says.trim())));
     }
     paths::find_program("npm").ok_or_else(|| missing("npm"))?;
-    let run = move |words: &[&str]| command::run(Command::new("npm").current_dir(&folder).args(words));
+    let npm = move |words: &[&str]| {
+        let mut npm = Command::new("npm");
+        npm.current_dir(&folder).args(words);
+        npm
+    };
     if !packages_are_those_of_the_lock_file(&paths::root().join("web")) {
-        run(&["ci", "--no-audit", "--no-fund"])
+        command::run(&mut npm(&["ci", "--no-audit", "--no-fund"]))
             .map_err(|error| missing(format!("the page's npm packages: {error:#}")))?;
     }
-    Ok(run)
+    Ok(npm)
 }
 
 /// npm leaves a copy of the lock file with what it installed; older than the lock file, it is not of it.
@@ -163,7 +169,7 @@ fn packages_are_those_of_the_lock_file(folder: &Path) -> bool {
 }
 
 fn page() -> Result<()> {
-    npm()?(&["test"])
+    command::run(&mut npm()?(&["test"]))
 }
 
 fn page_in_browser() -> Result<()> {
@@ -172,7 +178,27 @@ fn page_in_browser() -> Result<()> {
     let any = tests.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().ends_with(".test.ts"));
     ensure!(any, "web/test/browser/ holds no *.test.ts");
     install::debian_packages(&["chromium"], || Path::new(CHROMIUM).exists())?;
-    npm(&["run", "test:browser"])
+    let mut test = npm(&["run", "test:browser"]);
+    if let Some(everflame) = real_everflame()? {
+        test.env(PROGRAM_VARIABLE, everflame);
+    }
+    command::run(&mut test)
+}
+
+/// The agent whose page is tested besides made-up ones. Without root, or what its build needs, those tests say that they are skipped;
+/// in continuous integration they fail.
+fn real_everflame() -> Result<Option<PathBuf>> {
+    if !install::is_root() {
+        return Ok(None);
+    }
+    match need_compilers().and_then(|()| Programs::shared()) {
+        Ok(programs) => Ok(programs.everflame().map(Path::to_owned)),
+        Err(error) if error.is::<install::Missing>() => {
+            println!("no real everflame for the page's tests: {error:#}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn static_build() -> Result<()> {
