@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn names_made_without_a_debug_file_that_may_answer_go_with_the_file_they_came_from() {
-        let Some(vdso) = vdso() else { return println!("skipped: no vDSO") };
+        let Some(vdso) = vdso() else { return fixtures::skip("no vDSO") };
         let root = tempfile::tempdir().unwrap();
         let root: Arc<File> = File::open(root.path()).unwrap().into();
         let silent = Watch::avoiding(&[Origin::DebugFiles(Some(Directory::of(&root)))]);
