@@ -1,5 +1,7 @@
 //! The guides' tables are what the program says of itself: settings from the agent's words, metrics from a real page.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
