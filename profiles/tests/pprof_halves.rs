@@ -1,5 +1,7 @@
 //! A profile in two: valid, only what is used, sums as before.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy spares only the test functions themselves")]
+
 mod pprof_batch;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ mod cluster;
 mod datadog;
 mod end_to_end;
 mod faults;
+mod fleet;
 mod images;
 mod intake;
 mod intervals;

@@ -1,5 +1,5 @@
 /**
- * Pictures of the live page for the documentation, from a real `everflame` beside real work: as root
+ * Pictures of the live page and of `everflame top` for the documentation, from a real `everflame` beside real work: as root
  * `npm run live-screenshots -- ../docs/images [../target/release/everflame] [seconds]`.
  *
  * The work (test/live/load.cc) and the node have names that say nothing of the machine; filters leave everything else out. Without root
@@ -13,6 +13,7 @@ import { createInterface } from "node:readline";
 import type { Page } from "playwright-core";
 import { StandIn } from "../live/server.ts";
 import { Browser } from "./browser.ts";
+import { Terminal } from "./terminal.ts";
 
 const [folder = "screenshots", everflame = "../target/release/everflame", given = "150"] = process.argv.slice(3);
 const seconds = Number(given);
@@ -33,7 +34,7 @@ interface Shot {
 
 /** Everflame and the programs, ended together. */
 class Real {
-  private readonly folder = mkdtempSync(join(tmpdir(), "everflame-pictures-"));
+  readonly folder = mkdtempSync(join(tmpdir(), "everflame-pictures-"));
   private readonly running: ChildProcess[] = [];
   address = "";
 
@@ -87,6 +88,7 @@ try {
     { name: "live-diff", hash: real ? difference : "last=60000&baseline=previous", width: 1280, height: 860 },
   ];
   for (const shot of shots) await take(address, shot);
+  if (real) await takeTop(real.folder);
 } finally {
   await browser.stop();
   await real?.stop();
@@ -114,6 +116,19 @@ async function take(address: string, { name, hash, width, height, dark = false, 
   await page.screenshot({ path });
   console.log(`${path}: ${(statSync(path).size / 1024).toFixed(0)} KiB`, errors.length > 0 ? errors : "");
   await page.close();
+}
+
+/** The functions of `everflame top`, over the ten seconds that it shows. */
+async function takeTop(work: string): Promise<void> {
+  const terminal = new Terminal(work, [everflame, "top", ...PROGRAMS.flatMap((name) => ["--comm", name])].join(" "));
+  try {
+    await terminal.shows("last 10 s", ...PROGRAMS);
+    terminal.keys("3");
+    await terminal.shows("rank_customers");
+    await terminal.picture(browser, join(folder, "top.png"));
+  } finally {
+    terminal.end();
+  }
 }
 
 /** The card with source line and binary. */

@@ -24,17 +24,38 @@ const GO_THAT_FETCHES: (u32, u32) = (1, 21);
 /// Where `profiler/tests/real` looks for the servers, and for the static agent that it makes an image of.
 const SERVERS_VARIABLE: &str = "EVERFLAME_TESTSERVERS";
 const AGENT_VARIABLE: &str = "EVERFLAME_STATIC";
+/// Where `profiler/tests/real/fleet.rs` finds a Python with DuckDB, and which: 94 MB.
+const DUCKDB_VARIABLE: &str = "EVERFLAME_DUCKDB_PYTHON";
+const DUCKDB: &str = "duckdb==2.0.1";
 /// What pods run in; how each finds the others' place is in `profiler/tests/real/node.rs`.
 const RUNTIME_PACKAGES: [&str; 4] = ["containerd", "runc", "containernetworking-plugins", "iproute2"];
 const RUNTIME_FILES: [&str; 3] = ["/usr/bin/containerd", "/usr/sbin/runc", "/usr/lib/cni/bridge"];
 
-/// Datadog's front, Pyroscope's receiver and OpenTelemetry's collector.
+/// Datadog's front, Pyroscope's receiver, OpenTelemetry's collector, and DuckDB that reads what the collector wrote.
 pub(super) fn backends() -> Result<()> {
     need_root()?;
     for server in ["pyroscope", "datadog", "collector"] {
         build(server, &[])?;
     }
-    test(&["--skip", "kubernetes"], None)
+    test(&["--skip", "kubernetes"], &[(DUCKDB_VARIABLE, &duckdb()?)])
+}
+
+/// A Python of its own with DuckDB in cargo's target directory; the path of its interpreter.
+fn duckdb() -> Result<PathBuf> {
+    let folder = paths::target().join("duckdb");
+    let python = folder.join("bin/python");
+    let has_it =
+        |python: &Path| Command::new(python).args(["-c", "import duckdb"]).output().is_ok_and(|o| o.status.success());
+    if has_it(&python) {
+        return Ok(python);
+    }
+    // Debian's python3 is there without `venv`.
+    let can = || Command::new("python3").args(["-c", "import ensurepip"]).output().is_ok_and(|o| o.status.success());
+    install::debian_packages(&["python3", "python3-venv"], can)?;
+    command::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    command::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", DUCKDB]))?;
+    ensure!(has_it(&python), "{} has no duckdb after pip installed it", python.display());
+    Ok(python)
 }
 
 /// A Kubernetes node with pods. Its build is the long one: 530 s of processor time cold.
@@ -50,7 +71,7 @@ pub(super) fn kubernetes() -> Result<()> {
         RUNTIME_FILES.iter().all(|file| Path::new(file).exists()) && paths::find_program("ip").is_some()
     })?;
     let programs = Programs::shared()?;
-    test(&["kubernetes"], Some(programs.everflame().context("the build gave no everflame")?))
+    test(&["kubernetes"], &[(AGENT_VARIABLE, programs.everflame().context("the build gave no everflame")?)])
 }
 
 /// Asked before the long builds.
@@ -104,15 +125,13 @@ fn version(says: &str) -> Option<(u32, u32)> {
 
 /// The tests of `profiler/tests/real`, one at a time: most profile the whole machine. They wait for what must come and compare
 /// counts, so that other work of the machine makes them slow and nothing else.
-fn test(words: &[&str], agent: Option<&Path>) -> Result<()> {
+fn test(words: &[&str], variables: &[(&str, &Path)]) -> Result<()> {
     steps::need_compilers()?;
     ensure!(Path::new(&paths::root().join("profiler/tests/real/main.rs")).is_file(), "profiler/tests/real is gone");
     let mut cargo = steps::cargo(&["test", "--locked", "--package", "everflame", "--test", "real", "--"]);
     // `--nocapture`: the tables of what was measured.
     cargo.args(["--include-ignored", "--nocapture", "--test-threads=1"]).args(words);
-    if let Some(agent) = agent {
-        cargo.env(AGENT_VARIABLE, agent);
-    }
+    cargo.envs(variables.iter().copied());
     command::run(cargo.env(SERVERS_VARIABLE, servers()))
 }
 
