@@ -124,7 +124,7 @@ async function takeTop(work: string): Promise<void> {
   try {
     await terminal.shows("last 10 s", ...PROGRAMS);
     terminal.keys("3");
-    await terminal.shows("rank_customers");
+    await terminal.shows("% named", "storefront", "thumbnails");
     await terminal.picture(browser, join(folder, "top.png"));
   } finally {
     terminal.end();
