@@ -16,6 +16,6 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(again, profile);
     let Ok(table) = StackTable::from_profile(&profile) else { return };
     for sample_type in 0..profile.sample_type.len() {
-        folded::render(&table, sample_type, FoldedOptions::default());
+        let _ = folded::render(&table, sample_type, FoldedOptions::default());
     }
 });
