@@ -193,7 +193,7 @@ fn pod(change: Change, out: &Path) -> Value {
         container.remove(of_the_agent).unwrap();
     }
     let file = format!("/out/{}", change.file());
-    container.insert("args".to_owned(), json!(["record", "-d", "4s", "-F", "199", "-o", file]));
+    container.insert("args".to_owned(), json!(["record", "-d", "10s", "-F", "199", "-o", file]));
     container["volumeMounts"].as_array_mut().unwrap().push(json!({"name": "out", "mountPath": "/out"}));
     let security = &mut container["securityContext"];
     match change {
