@@ -42,7 +42,7 @@ export class Terminal {
   /** Its picture, with colours. */
   async picture(browser: Browser, path: string): Promise<void> {
     const shown = this.tmux("capture-pane", "-p", "-e").trimEnd().replaceAll("\n", "\r\n");
-    const options = { cols: COLUMNS, rows: ROWS, fontSize: 14, theme: { background: "#1c1c1c", cursor: "#1c1c1c", cursorAccent: "#1c1c1c" } };
+    const options = { cols: COLUMNS, rows: ROWS, fontSize: 15, lineHeight: 1.25, theme: { background: "#1c1c1c", cursor: "#1c1c1c", cursorAccent: "#1c1c1c" } };
     const draw = `const terminal = new Terminal(${JSON.stringify(options)});
       terminal.open(document.getElementById("terminal"));
       terminal.write(${JSON.stringify(shown).replaceAll("<", "\\u003c")}, () => requestAnimationFrame(() => performance.mark("everflame-painted")));`;
