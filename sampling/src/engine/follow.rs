@@ -42,7 +42,12 @@ impl Engine {
         for pid in &processes {
             self.processes.changed(*pid);
         }
-        for pid in processes.into_iter().chain(self.processes.take_readings()) {
+        let read = self.processes.take_readings();
+        for pid in &read {
+            // It may have another name than the one for which it was left out: a record of that was lost.
+            self.forget_unwanted(*pid);
+        }
+        for pid in processes.into_iter().chain(read) {
             if self.processes.get(pid).is_some_and(|process| process.sampled && process.ended_ns.is_none()) {
                 self.dirty.insert(pid);
             }

@@ -2,8 +2,8 @@
 //!
 //! Maps only grow, and a large one takes its time to read: one is read again when it changed and a name was missing, and only
 //! after a pause in proportion to what the last reading took. What takes longer than anybody waits is kept when it comes: were it
-//! thrown away, it would be read again and again. All together keep within a budget: the one that was not used for the longest
-//! time is dropped first.
+//! thrown away, it would be read again and again. A map that was not read to its end gives no names: its later lines are the newer
+//! code. All together keep within a budget: the one that was not used for the longest time is dropped first.
 
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ const MAX_PERF_MAP_BYTES: u64 = 64 << 20;
 const MAX_BYTES: usize = 64 << 20;
 /// Most processes of which a map is known, usually one.
 const MAX_MAPS: usize = 32;
+/// Most late readings that are looked for: one that has come is outside the budget until the next interval takes it in.
+const MAX_LATE: usize = 4;
 /// The pause between two readings is this many times as long as the last one took: 1 % of a CPU at most.
 const PAUSE: u32 = 100;
 /// How long a late reading is looked for. One takes some seconds; by then its thread hangs, or waits behind one that does.
@@ -135,7 +137,14 @@ impl RunTimeCode {
         let Some(Reading { map, version, at: read_at, took }) = reading else { return };
         self.refused += map.counts().refused;
         self.out_of_time += map.counts().out_of_time;
-        self.keep(process, Known { map, version: Some(version), read_at, took, used: self.uses }, MAX_BYTES);
+        if map.counts().out_of_time == 0 {
+            self.keep(process, Known { map, version: Some(version), read_at, took, used: self.uses }, MAX_BYTES);
+        } else if let Some(known) = self.maps.get_mut(&process) {
+            (known.read_at, known.took) = (read_at, took);
+        } else {
+            let map = PerfMap::default();
+            self.keep(process, Known { map, version: None, read_at, took, used: self.uses }, MAX_BYTES);
+        }
     }
 
     /// Takes in what has come late, also of processes that nobody asks for just now: it takes memory wherever it is.
@@ -158,7 +167,7 @@ impl RunTimeCode {
     }
 
     fn look_for(&mut self, process: (u32, u64), reading: Receiver<Option<Reading>>) {
-        if self.late.len() >= MAX_MAPS
+        if self.late.len() >= MAX_LATE
             && let Some(oldest) = self.late.iter().min_by_key(|(_, late)| late.since).map(|(process, _)| *process)
         {
             self.late.remove(&oldest);
@@ -295,12 +304,43 @@ mod tests {
     fn no_more_late_maps_are_looked_for_than_the_bound() {
         let mut maps = RunTimeCode::default();
         let mut replies = Vec::new();
-        for pid in 0..=MAX_MAPS as u32 {
+        for pid in 0..=MAX_LATE as u32 {
             let (reply, receiver) = channel();
             replies.push(reply);
             maps.look_for((pid, 0), receiver);
         }
-        assert_eq!((maps.late.len(), maps.dropped), (MAX_MAPS, 1));
+        assert_eq!((maps.late.len(), maps.dropped), (MAX_LATE, 1));
+    }
+
+    #[test]
+    fn a_map_that_was_not_read_to_its_end_gives_no_name_and_is_read_again_after_its_pause() {
+        // The time is up before the first line that is looked at for it.
+        let lines = "1000 10 of old code\n".repeat(10_000);
+        let cut = || {
+            let map = PerfMap::parse(lines.as_bytes(), PerfMapLimits { time: Duration::ZERO, ..Default::default() });
+            assert!(map.counts().out_of_time > 0 && map.lookup(0x1000).is_some());
+            let at = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+            Asked::Told(Some(Reading { map, version: VERSION, at, took: Duration::from_secs(60) }))
+        };
+        let mut maps = RunTimeCode::default();
+        maps.keep((1, 0), known(0), MAX_BYTES);
+        for (pid, address, name, version) in
+            [(1, 0x1000, Some("a name"), None), (1, 0x2000, None, Some(VERSION)), (2, 0x1000, None, None)]
+        {
+            let mut asked = None;
+            let read = |known| {
+                asked = known;
+                cut()
+            };
+            assert_eq!(maps.map((pid, 0), &[address], read).unwrap().lookup(address), name, "{pid} {address:x}");
+            assert_eq!(asked, version, "{pid} {address:x}");
+            let rests = |_: Option<Version>| -> Asked { panic!("it rests") };
+            assert_eq!(maps.map((pid, 0), &[address], rests).unwrap().lookup(address), name, "{pid} {address:x}");
+        }
+        assert!(maps.out_of_time > 0);
+        let pause = maps.maps.get_mut(&(2, 0)).unwrap();
+        pause.took = Duration::ZERO;
+        assert!(maps.map((2, 0), &[0x1000], |_| Asked::Told(reading())).unwrap().lookup(0x1000).is_some());
     }
 
     #[test]

@@ -29,6 +29,8 @@ const AVOID: Duration = Duration::from_secs(300);
 /// Threads that one device may hold; then it is left alone until one of them gets its answer. One more every 5 minutes would take
 /// all 16 within 80 minutes, and from then on whoever asks would wait for ever.
 const MAX_STUCK: usize = 2;
+/// Threads that all devices may hold before each may hold one only: ten dead devices with two each would take all there are.
+const MAX_STUCK_TOGETHER: usize = POOL.abandoned / 2;
 /// Devices that are avoided at a time; more are avoided no longer than these.
 const MAX_AVOIDED: usize = 1024;
 /// How long an answer is good for processes that map the same file; by then the file may be another one.
@@ -148,13 +150,15 @@ impl AskedFiles {
     }
 
     fn owes_an_answer(&self, device: Device, pid: Option<u32>) -> bool {
-        let is_owed = |question: &&Question| question.is_stuck && question.mapping.device == device;
-        let (mut owed, mut is_through_it) = (0, false);
-        for question in self.questions.values().filter(is_owed) {
-            owed += 1;
-            is_through_it |= Some(question.asked_by) == pid;
+        let (mut stuck, mut owed, mut is_through_it) = (0, 0, false);
+        for question in self.questions.values().filter(|question| question.is_stuck) {
+            stuck += 1;
+            if question.mapping.device == device {
+                owed += 1;
+                is_through_it |= Some(question.asked_by) == pid;
+            }
         }
-        is_through_it || owed >= MAX_STUCK
+        is_through_it || owed >= if stuck < MAX_STUCK_TOGETHER { MAX_STUCK } else { 1 }
     }
 
     /// Leaves a device alone from now on.
@@ -312,6 +316,23 @@ mod tests {
         assert_eq!(next_answer(&mut asked, now), ticket);
         assert!(!asked.avoids(device, None, now) && !asked.avoids(device, Some(10), now));
         assert!(asked.avoids(device, Some(11), now));
+    }
+
+    #[test]
+    fn once_many_devices_are_dead_each_holds_one_thread_only() {
+        let mut asked = AskedFiles::new();
+        let mut now = Instant::now();
+        let mut held = Vec::new();
+        for minor in 0..MAX_STUCK_TOGETHER as u32 {
+            let dead = Mapping { device: (0, 100 + minor), ..mapping("/x") };
+            held.push(look_in_vain(&mut asked, &dead, vec![minor]));
+            now = now.max(Instant::now()) + DEADLINE;
+            assert_eq!(asked.take(now).1, [minor]);
+            now += AVOID;
+            let may_hold_two = minor as usize + 1 < MAX_STUCK_TOGETHER;
+            assert_eq!(asked.avoids(dead.device, Some(1000), now), !may_hold_two, "{minor}");
+        }
+        assert!(!asked.avoids((0, 7), Some(1000), now), "a device that never was asked");
     }
 
     #[test]

@@ -177,8 +177,9 @@ impl Place {
         let at = Instant::now();
         let mut bytes = Vec::new();
         file.take(version.size).read_to_end(&mut bytes)?;
-        // Whoever takes longer at all is taken for stuck.
-        let limits = PerfMapLimits { time: time.saturating_sub(began.elapsed()), ..PerfMapLimits::default() };
+        // Whoever takes longer at all is taken for stuck; but the disk's time is not the parser's, and what comes late is kept.
+        let limits =
+            PerfMapLimits { time: time.saturating_sub(began.elapsed()).max(time / 2), ..PerfMapLimits::default() };
         let map = PerfMap::parse(&bytes, limits);
         Ok(Some(Reading { map, version, at, took: at.elapsed() }))
     }

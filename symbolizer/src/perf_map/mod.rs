@@ -21,7 +21,8 @@ pub struct PerfMapLimits {
     pub name_bytes: usize,
     /// Longest name, in bytes; longer ones are cut.
     pub name: usize,
-    /// How long parsing may take. What was read by then is the map as it was when it had so many lines.
+    /// How long parsing may take. What was read by then is the map as it was when it had so many lines: its names may be those of
+    /// code that is not there any more.
     pub time: Duration,
 }
 
