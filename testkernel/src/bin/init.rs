@@ -15,7 +15,7 @@ use std::{
 /// The exit code for a command that could not be started, as in a shell.
 const NOT_STARTED: u8 = 127;
 
-const MOUNTS: [(&CStr, &CStr); 7] = [
+const MOUNTS: [(&CStr, &CStr); 8] = [
     (c"proc", c"/proc"),
     (c"sysfs", c"/sys"),
     (c"devtmpfs", c"/dev"),
@@ -23,6 +23,7 @@ const MOUNTS: [(&CStr, &CStr); 7] = [
     (c"bpf", c"/sys/fs/bpf"),
     (c"tracefs", c"/sys/kernel/tracing"),
     (c"cgroup2", c"/sys/fs/cgroup"),
+    (c"securityfs", c"/sys/kernel/security"),
 ];
 
 fn main() {

@@ -29,6 +29,10 @@ const SECOND_CPU_ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
 /// This program's first word when everflame starts it to become another one on the second processor.
 const ON_SECOND_CPU: &str = "--on-second-cpu";
 
+/// The case of a kernel that lets nobody read its memory, which is so until it ends.
+const LOCKED_DOWN: &str = "locked down";
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+
 struct Case {
     name: &'static str,
     program: &'static str,
@@ -81,6 +85,17 @@ fn main() -> ExitCode {
             }
         }
     }
+    // The last one: nothing is profiled on this kernel any more.
+    if words.is_empty() || words.iter().any(|word| word == LOCKED_DOWN) {
+        ran += 1;
+        match lock_down() {
+            Ok(text) => println!("matrix: {LOCKED_DOWN}: ok: {text}"),
+            Err(text) => {
+                failed += 1;
+                println!("matrix: {LOCKED_DOWN}: FAILED: {text}");
+            }
+        }
+    }
     println!("matrix: {ran} cases, {failed} failed");
     if failed == 0 && ran > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -114,6 +129,22 @@ fn run(case: &Case) -> Result<String, String> {
     let verdict = case.expected.judge(&folded, &process_name(case.program));
     let text = format!("{}\n    {said}", verdict.text(5));
     if verdict.holds(RIGHT_PER_MILLE) && balances(said) { Ok(text) } else { Err(text) }
+}
+
+/// Whether everflame says in a sentence what forbids it, and leaves nothing behind.
+fn lock_down() -> Result<String, String> {
+    fs::write(LOCKDOWN, "confidentiality").map_err(|error| format!("{LOCKDOWN}: {error}"))?;
+    let output = Path::new("/tmp/locked.pb.gz");
+    let mut record = Command::new(EVERFLAME);
+    record.args(["record", "-d", "1s", "-o"]).arg(output).stdin(Stdio::null());
+    let done = record.output().map_err(|error| format!("{EVERFLAME}: {error}"))?;
+    let said = String::from_utf8_lossy(&done.stderr).trim_end().to_owned();
+    let is_sentence = said.lines().count() == 1 && said.contains("lockdown");
+    if done.status.code() == Some(1) && is_sentence && !output.exists() {
+        Ok(said)
+    } else {
+        Err(format!("{}, a file: {}\n{said}", done.status, output.exists()))
+    }
 }
 
 /// The kernel keeps 15 bytes of a program's name.
