@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use super::args::Convert;
+use super::progress::reading;
 
 pub(super) fn run(words: &Convert) -> anyhow::Result<ExitCode> {
-    crate::output::convert(&words.input, &words.output)?;
+    let (input, output) = (&words.input, &words.output);
+    reading(input, || crate::output::convert(input, output))?;
     Ok(ExitCode::SUCCESS)
 }

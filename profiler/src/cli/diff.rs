@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::args::Diff;
+use super::progress::{during, reading};
 use crate::output;
 use crate::report::difference::{self, DifferenceOptions};
 
@@ -14,9 +15,10 @@ pub(super) fn run(words: &Diff) -> anyhow::Result<ExitCode> {
     if words.before == standard && words.after == standard {
         bail!("standard input can be only one of the two");
     }
-    let (before, after) = (output::read(&words.before)?, output::read(&words.after)?);
+    let before = reading(&words.before, || output::read(&words.before))?;
+    let after = reading(&words.after, || output::read(&words.after))?;
     let options = DifferenceOptions { rows: words.rows, sample_type: words.sample_type.clone() };
-    let difference = difference::of(&before, &after, &options)?;
+    let difference = during("comparing them", || difference::of(&before, &after, &options))?;
     let text = if words.json { serde_json::to_string_pretty(&difference)? + "\n" } else { difference.text() };
     super::print::print(text)?;
     Ok(ExitCode::SUCCESS)

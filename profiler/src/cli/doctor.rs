@@ -9,6 +9,7 @@ use clap::FromArgMatches as _;
 
 use super::agent_args::Agent;
 use super::args::Doctor;
+use super::progress::during;
 use crate::doctor::kernel::{Gate, Start};
 use crate::doctor::{Check, Verdict, delivery, facts, incomplete, json, kernel, network, node, rights, text, worst};
 use crate::engine::{Engine, Options};
@@ -23,13 +24,15 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let Some(sourced) = super::agent::resolved()? else { return Ok(ExitCode::from(2)) };
     let words = Doctor::from_arg_matches(&sourced.matches)?;
     super::machine::raise_file_limit();
-    let mut checks = of_machine(&words);
-    checks.extend(of_start(&words));
+    let mut checks = during("looking at this machine", || of_machine(&words));
+    checks.extend(during("starting the profiler", || of_start(&words)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the network thread")?;
-    checks.extend(runtime.block_on(of_network(&words)));
+    checks.extend(during("asking the API server, the container runtime and the sinks", || {
+        runtime.block_on(of_network(&words))
+    }));
     super::print::print(if words.json { json(&checks)? + "\n" } else { text(&checks) })?;
     Ok(if worst(&checks) == Verdict::Fail { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -11,6 +11,7 @@ use pprof_proto::Profile;
 use super::files::{Files, beside};
 use super::kubectl_args::Kubectl;
 use super::kubectl_display::Display;
+use super::progress::Progress;
 use super::recording;
 use super::say::say;
 use super::stop::Stop;
@@ -111,6 +112,8 @@ struct Found {
 }
 
 async fn found(words: &Kubectl, wanted: &Wanted) -> anyhow::Result<Found> {
+    let progress = Progress::start();
+    progress.say("asking the cluster which pods are meant".to_owned());
     let cluster_words = &words.cluster;
     let connect = || Cluster::connect(cluster_words.kubeconfig.as_deref(), cluster_words.context.as_deref());
     let namespace_of = |cluster: &Cluster, given: Option<&str>| given.unwrap_or(cluster.namespace()).to_owned();
@@ -144,6 +147,7 @@ async fn found(words: &Kubectl, wanted: &Wanted) -> anyhow::Result<Found> {
             let cluster = connect().await?;
             let namespace = namespace_of(&cluster, namespace.as_deref());
             let selected = target::selected(&cluster.pods(&namespace, text).await?, &namespace, text)?;
+            progress.end();
             for refusal in &selected.refused {
                 say(format_args!("left out: {refusal}"));
             }

@@ -8,6 +8,7 @@ use profiler_common::filter;
 
 use super::pod_args::Pod;
 use super::pod_follow::PodCompanion;
+use super::progress::during;
 use super::recording;
 use super::say::say;
 use crate::identity::{self, ApiServer, Hierarchy, watch};
@@ -38,7 +39,7 @@ pub(super) fn run(words: &Pod) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the network threads")?;
     let sources = sources(words)?;
-    let roster = tokio.block_on(Roster::ask(&sources, &wanted));
+    let roster = during("asking which pods are here", || tokio.block_on(Roster::ask(&sources, &wanted)));
     let (place, all) = pods_here(&settings.options.proc_root);
     let choice = choose(&wanted, &roster, &all)?;
     if let Who::Uids(uids) = &wanted.who

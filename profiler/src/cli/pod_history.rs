@@ -48,12 +48,13 @@ pub(super) fn run(words: &Pod, url: &str, wanted: &Wanted) -> anyhow::Result<Exi
     let agent = Agent::new(url, words.page_token_file.as_deref().map(Token::read).transpose()?)?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
-    let progress = (words.next && std::io::stderr().is_terminal()).then(Progress::start);
+    let progress = std::io::stderr().is_terminal().then(Progress::start);
     let say = |text: String| {
         if let Some(progress) = &progress {
             progress.say(text);
         }
     };
+    say(format!("asking {agent}"));
     // Of a history that is there already nothing is lost by an error: whoever asked can ask again.
     let longest = if words.next { LONGEST_OUTAGE } else { Duration::ZERO };
     let is_stopped = || stop.wanted();

@@ -1,10 +1,11 @@
 //! The line that shows that something is going on: on a terminal only, on standard error.
 
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A spinner with one line of text.
+/// A spinner with one line of text, which is gone once this is dropped.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
@@ -29,4 +30,19 @@ impl Progress {
     pub(super) fn end(&self) {
         self.0.finish_and_clear();
     }
+}
+
+/// Shows what is being done for as long as `work` takes, which says nothing on standard error itself.
+pub(super) fn during<T>(text: impl Into<String>, work: impl FnOnce() -> T) -> T {
+    let progress = Progress::start();
+    progress.say(text.into());
+    let result = work();
+    progress.end();
+    result
+}
+
+/// The same for a file. Nothing is shown for standard input: who writes there (`record -o -`) has a line on the same terminal.
+pub(super) fn reading<T>(file: &Path, work: impl FnOnce() -> T) -> T {
+    let is_piped = file == Path::new(crate::output::STANDARD);
+    if is_piped { work() } else { during(format!("reading {}", file.display()), work) }
 }

@@ -12,7 +12,7 @@ use super::args::Sampling;
 use super::expense::Expense;
 use super::files::{Files, beside};
 use super::hand_over::HandOver;
-use super::progress::Progress;
+use super::progress::{Progress, during};
 use super::say::say;
 use super::stop::Stop;
 use super::{counters, hand_over, machine};
@@ -162,7 +162,7 @@ fn finish(
     let namer = Namer::new(unhurried(), &settings.options.proc_root).context("cannot start the symbolizer");
     let mut namer = files.checked(namer);
     if let Some(namer) = &mut namer {
-        namer.name(&mut recording.interval);
+        during("finding names", || namer.name(&mut recording.interval));
     }
     if settings.hand_over {
         files.checked(companion.finished(&mut recording.interval));

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::{Selection, Top};
+use super::progress::reading;
 use crate::output;
 use crate::report::top::{TopOptions, render};
 use crate::terminal::{run::run as show, screen};
@@ -16,14 +17,14 @@ pub(super) fn run(words: Top) -> anyhow::Result<ExitCode> {
 }
 
 fn print(file: &Path, words: &Top) -> anyhow::Result<ExitCode> {
-    let profile = output::read(file)?;
     let options = TopOptions {
         rows: words.rows,
         sample_type: words.sample_type.clone(),
         by_process: !words.no_processes,
         ..TopOptions::default()
     };
-    super::print::print(render(&profile, &options)?)?;
+    let text = reading(file, || -> anyhow::Result<_> { Ok(render(&output::read(file)?, &options)?) })?;
+    super::print::print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
