@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { nextDelay } from "../src/live/refresh.ts";
 import { makeStack, roundUp, Slots } from "../src/live/stack.ts";
-import { DAY, FIRST_LIVE_STATE, formatState, HOUR, MINUTE, parseCondition, parseState, timesOf, withCondition, type LiveState } from "../src/live/state.ts";
+import { DAY, FIRST_LIVE_STATE, formatState, HOUR, MINUTE, parseCondition, parseState, timesOf, withCondition, withOnly, type LiveState } from "../src/live/state.ts";
 import { durationText, rangeText, ticks, tickText, timeText } from "../src/live/times.ts";
 import { randomNumbers } from "./generate.ts";
 
@@ -66,6 +66,28 @@ test("a new filter goes to both sides of a comparison if they had the same", () 
   assert.deepEqual([one.where.length, one.baseline?.where], [2, [y]]);
 });
 
+test("a value alone takes the place of all filters on its label, and nothing that is so already is a step", () => {
+  const pod = (operator: "=" | "^=", value: string) => ({ label: "pod", operator, value }) as const;
+  const shop = { label: "namespace", operator: "=", value: "shop" } as const;
+  const alone = (where: LiveState["where"], values: string[]) => withOnly(state({ where }), "pod", values).where;
+  assert.deepEqual(alone([], ["x"]), [pod("=", "x")]);
+  assert.deepEqual(alone([pod("^=", "x"), shop], ["x-1"]), [shop, pod("=", "x-1")]);
+  assert.deepEqual(alone([pod("=", "x"), pod("=", "y"), shop], ["y"]), [shop, pod("=", "y")]);
+  assert.deepEqual(alone([shop], ["x", "y"]), [shop, pod("=", "x"), pod("=", "y")]);
+  assert.deepEqual(alone([shop], [""]), [shop, pod("=", "")]);
+
+  const there = state({ where: [pod("=", "y"), shop, pod("=", "x")] });
+  assert.equal(withOnly(there, "pod", ["x", "y"]), there);
+  const full = state({ where: Array.from({ length: 31 }, (_, index) => ({ ...shop, value: String(index) })) });
+  assert.equal(withOnly(full, "pod", ["x"]).where.length, 32);
+  assert.equal(withOnly(full, "pod", ["x", "y"]), full, "the server takes no more");
+
+  const both = withOnly(state({ where: [pod("^=", "x"), shop], baseline: { time: "previous", where: [shop, pod("^=", "x")] } }), "pod", ["x-1"]);
+  assert.deepEqual([both.where, both.baseline?.where], [[shop, pod("=", "x-1")], [shop, pod("=", "x-1")]]);
+  const one = withOnly(state({ where: [pod("=", "x")], baseline: { time: "previous", where: [pod("=", "y")] } }), "pod", ["z"]);
+  assert.deepEqual([one.where, one.baseline?.where], [[pod("=", "z")], [pod("=", "y")]]);
+});
+
 test("a stack's steps are cores of the time that lies in the range", () => {
   const answer = { from: 0, step: 1000, series: [{ value: "a", cpu: [1e9, 5e8, 2.5e8] }, { value: "b", cpu: [0, 1e9, 0] }], other: [0, 0, 0], skipped: 0 };
   const stack = makeStack(answer, { from: 0, to: 2500 }, new Slots(8));
@@ -96,6 +118,7 @@ test("questions come as often as the range is short, and at most a tenth of the 
   const table: [period: number, took: number, failures: number, delay: number][] = [
     [5 * MINUTE, 20, 0, 5000], [15 * MINUTE, 20, 0, 15_000], [HOUR, 20, 0, 60_000], [DAY, 20, 0, 60_000], [5 * MINUTE, 2000, 0, 20_000], [DAY, 9000, 0, 90_000],
     [5 * MINUTE, 20, 1, 1000], [5 * MINUTE, 20, 4, 8000], [5 * MINUTE, 20, 900, 30_000],
+    [5 * MINUTE, 3000, 1, 30_000], [DAY, 10_000, 3, 100_000], [DAY, 30_000, 3, 300_000], [DAY, 600_000, 1, 300_000],
   ];
   for (const [period, took, failures, delay] of table) assert.equal(nextDelay(period, took, failures, false), delay);
 });

@@ -21,7 +21,7 @@ import { FilterMaker, makeChips } from "./filters.ts";
 import { makeEmpty, Notices } from "./notices.ts";
 import { nextDelay, Refresher } from "./refresh.ts";
 import { makeStack, Slots, type Stack } from "./stack.ts";
-import { conditionText, formatState, HOUR, isFollowing, parseState, timesOf, withCondition, type Condition, type LiveState, type Range, type Times } from "./state.ts";
+import { conditionText, formatState, HOUR, isFollowing, parseState, timesOf, withCondition, withOnly, type Condition, type LiveState, type Range, type Times } from "./state.ts";
 import { rangeText, timeText } from "./times.ts";
 import { Timeline, type Target } from "./timeline.ts";
 
@@ -88,12 +88,12 @@ export class LivePage {
       owners: false,
       labels: LABELS,
       onState: (view, step) => this.set({ ...this.state, view }, step, false),
-      valuesOf: (label) => this.valuesOf(label),
-      onLabelValue: (label, value) => this.addCondition({ label, operator: "=", value }),
+      valuesOf: (label, quiet) => this.valuesOf(label, quiet),
+      onLabelValues: (label, values) => this.showOnly(label, values),
     });
     this.timeline = new Timeline(PALETTES[this.theme.current], {
       onRange: (target, range, step) => this.chooseRange(target, range, step),
-      onValue: (value) => this.addCondition({ label: this.state.by, operator: "=", value }),
+      onValue: (value) => this.showOnly(this.state.by, [value]),
     }, signal);
     const filter = (target: Target) => new FilterMaker(target, (condition) => this.addCondition(condition, target), (label, text) => this.offers(label, text));
     this.filters = { current: filter("current"), baseline: filter("baseline") };
@@ -198,6 +198,12 @@ export class LivePage {
   private addCondition(condition: Condition, target: Target = "current"): void {
     if (target === "baseline") this.setBaseline((baseline) => ({ ...baseline, where: [...without(baseline.where, condition), condition] }));
     else this.set(withCondition(this.state, condition));
+  }
+
+  /** Of a label these values and no others: a filter more would add to those that are there already. */
+  private showOnly(label: string, values: string[]): void {
+    const state = withOnly(this.state, label, values);
+    if (state !== this.state) this.set(state);
   }
 
   private removeCondition(condition: Condition): void {
@@ -371,12 +377,15 @@ export class LivePage {
     this.root.classList.toggle("offline", passes);
     if (failure && !this.shown) performance.mark("everflame-painted");
     const { period } = this.state;
-    if (passes || (!failure && "last" in period)) this.refresher.plan(nextDelay("last" in period ? period.last : 0, took, this.failures, this.status?.history === null));
+    // A server that was not reached, such as that of a laptop that slept, had no work with the question.
+    const cost = failure?.failure === "gone" ? 0 : took;
+    if (passes || (!failure && "last" in period)) this.refresher.plan(nextDelay("last" in period ? period.last : 0, cost, this.failures, this.status?.history === null));
   }
 
-  /** The list's values of a label, on both sides of a comparison. */
-  private async valuesOf(label: string): Promise<LabelValues | null> {
+  /** The list's values of a label, on both sides of a comparison. `quiet`: the page does very well without them. */
+  private async valuesOf(label: string, quiet: boolean): Promise<LabelValues | null> {
     const { signal } = this.asking;
+    const started = performance.now();
     const { measure } = this.state;
     const [current, baseline] = [this.slice(), this.baselineSlice()];
     try {
@@ -397,7 +406,7 @@ export class LivePage {
         remark: missing > 0 ? `${formatCount(missing)} smaller ones not listed` : "",
       };
     } catch (error) {
-      if (!signal.aborted && error instanceof ApiError) this.settle(error, 0);
+      if (!signal.aborted && !quiet && error instanceof ApiError) this.settle(error, performance.now() - started);
       return null;
     }
   }

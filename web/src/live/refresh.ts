@@ -10,17 +10,20 @@ export const SHORTEST = 5_000;
 export const SHORTEST_WHILE_EMPTY = 1_000;
 /** The longest. */
 export const LONGEST = 60_000;
-/** The longest wait after failures. */
+/** The longest wait after failures that came at once. */
 const LONGEST_WAIT = 30_000;
+/** The longest wait after a failure that took long: somebody waits for the end of what is wrong. */
+const LONGEST_REST = 300_000;
 /** How many times longer than its answer took a question waits: at most a tenth of the time is spent on answers. */
 const REST = 10;
 
 /**
- * ms until the next question about the last `period` ms, if the last answer took `took` ms and `failures` before it failed. `empty`:
- * there is no history yet.
+ * ms until the next question about the last `period` ms, if the last answer, or that there is none, took `took` ms and `failures` up to
+ * now failed. `empty`: there is no history yet.
  */
 export function nextDelay(period: number, took: number, failures: number, empty: boolean): number {
-  if (failures > 0) return Math.min(LONGEST_WAIT, 1000 * 2 ** Math.min(failures - 1, 10));
+  // What the server gave up for its length cost as much as an answer.
+  if (failures > 0) return Math.max(Math.min(LONGEST_WAIT, 1000 * 2 ** Math.min(failures - 1, 10)), Math.min(took * REST, LONGEST_REST));
   // An answer about nothing costs nothing; where it takes long, the machine is busy with other things.
   if (empty) return Math.max(SHORTEST_WHILE_EMPTY, took);
   return Math.min(Math.max(period / 60, SHORTEST, took * REST), Math.max(LONGEST, took * REST));

@@ -6,7 +6,7 @@
 import type { Grouping } from "../model/build.ts";
 import type { Measure } from "../model/compare.ts";
 import { FUNCTION_KEY_DIGITS } from "../model/paths.ts";
-import { FIRST_STATE, type Picture, type ViewState } from "../view/profile_view.ts";
+import { FIRST_STATE, type Picture, type ViewState } from "../view/view_state.ts";
 
 /** From (included) to (not included), in ms since 1970. */
 export interface Range {
@@ -190,6 +190,24 @@ export function withCondition(state: LiveState, condition: Condition): LiveState
   const { baseline } = state;
   const same = baseline && sameConditions(state.where, baseline.where);
   return { ...state, where: add(state.where), baseline: same ? { ...baseline, where: add(baseline.where) } : baseline };
+}
+
+/**
+ * The state with these values of a label alone, on both sides of a comparison if they had the same filters; the same state where that
+ * is so already, or where no more filters fit.
+ */
+export function withOnly(state: LiveState, label: string, values: string[]): LiveState {
+  const wanted = values.map((value): Condition => ({ label, operator: "=", value }));
+  const only = (where: Condition[]) => {
+    const [others, there] = [where.filter((each) => each.label !== label), where.filter((each) => each.label === label)];
+    // Filters that stay where they are give the same address: nothing to go back to.
+    return sameConditions(there, wanted) || others.length + wanted.length > MAX_CONDITIONS ? where : [...others, ...wanted];
+  };
+  const { baseline } = state;
+  const where = only(state.where);
+  if (where === state.where) return state;
+  const same = baseline && sameConditions(state.where, baseline.where);
+  return { ...state, where, baseline: same ? { ...baseline, where: only(baseline.where) } : baseline };
 }
 
 export function sameConditions(a: Condition[], b: Condition[]): boolean {

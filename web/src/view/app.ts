@@ -22,7 +22,7 @@ export function mount(root: HTMLElement, profile: Profile): Page {
     labels: [],
     onState: () => undefined,
     valuesOf: async () => null,
-    onLabelValue: () => undefined,
+    onLabelValues: () => undefined,
   });
   const help = makeHelp();
   const helpButton = button("Help", { class: "quiet", title: "Keys and reading (?)" }, () => help.showModal());

@@ -46,6 +46,8 @@ export interface Listing {
 }
 
 const NO_FILTER = () => null;
+/** More paths of one name than this are no filter: it takes one for each. */
+const MOST_PATHS = 32;
 
 /** The listings that a profile gives by itself. No key may be the name of a label: `executable` is one, the process's own. */
 export const PROFILE_LISTINGS: [key: string, label: string][] = [
@@ -138,7 +140,7 @@ function texts(source: Source, column: "file" | "mapping", title: string, nouns:
     pick: (index) => index !== 0 && source.onSearch(`${column}:${raw(index)}`),
     only: (index) => {
       const paths = column === "mapping" ? source.executables.get(raw(index)) : undefined;
-      return paths ? { title: `Show only processes of ${paths.map(printable).join(", ")}`, act: () => source.onExecutables(paths) } : null;
+      return paths && paths.length <= MOST_PATHS ? { title: `Show only processes of ${paths.map(printable).join(", ")}`, act: () => source.onExecutables(paths) } : null;
     },
   };
 }

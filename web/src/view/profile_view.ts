@@ -5,7 +5,7 @@
  * name. It knows nothing of where profiles come from, of times or of addresses: its state is plain text, for its owner to keep.
  */
 import type { Profile } from "../data/format.ts";
-import { buildTree, filterSlot, groupOwner, rowFilter, type Choice, type Grouping } from "../model/build.ts";
+import { buildTree, filterSlot, groupOwner, rowFilter, type Choice } from "../model/build.ts";
 import { functionKey, functionOfKey, nodeOfPath, pathKey } from "../model/paths.ts";
 import { coveredTotal, makeMatcher, matchFrames, matchFunctions } from "../model/search.ts";
 import { hotLines } from "../model/totals.ts";
@@ -14,57 +14,31 @@ import { CallersPane } from "./callers.ts";
 import { Choices } from "./choices.ts";
 import { makeLegend } from "./chrome.ts";
 import { Details } from "./details.ts";
-import { button, element, fillSelect } from "./dom.ts";
+import { button, element } from "./dom.ts";
 import { Finder } from "./finder.ts";
 import { Graph, type GraphEvents, type Orientation } from "./graph.ts";
 import { Labels } from "./labels.ts";
-import { labelListing, listingOf, PROFILE_LISTINGS, type LabelValues } from "./listing.ts";
-import { PALETTES } from "./palette.ts";
-import { ListTable } from "./table.ts";
+import { ListPane, type LabelSource, type ListOwner } from "./list_pane.ts";
+import type { Source } from "./listing.ts";
+import { PALETTES, type Palette } from "./palette.ts";
 import { formatShare, formatValue } from "./text.ts";
 import type { Theme } from "./theme.ts";
 import { Tooltip } from "./tooltip.ts";
-
-/** Which picture is shown. */
-export type Picture = Orientation | "callers";
-
-/** What a person has set, as texts that an address can hold. Empty: not set. */
-export interface ViewState {
-  picture: Picture;
-  search: string;
-  regex: boolean;
-  /** `pathKey` of the zoomed node. */
-  zoom: string;
-  /** `functionKey` of the function whose callers are shown. */
-  focus: string;
-  grouping: Grouping;
-  /** A key of `PROFILE_LISTINGS`, or the name of a label. */
-  list: string;
-}
-
-export const FIRST_STATE: ViewState = { picture: "icicle", search: "", regex: false, zoom: "", focus: "", grouping: "none", list: "function" };
+import { FIRST_STATE, type Picture, type ViewState } from "./view_state.ts";
 
 /** What the owner of a view gives. */
-export interface ViewOptions {
+export interface ViewOptions extends LabelSource {
   theme: Theme;
   /** Whether a process and a thread can be chosen in the view itself. */
   owners: boolean;
-  /** Labels whose values the list can show. */
-  labels: string[];
   /** The person has set something; `step`: worth a step of the browser's history. */
   onState(state: ViewState, step: boolean): void;
-  /** Gets the values of a label; `null` if they cannot be had. */
-  valuesOf(label: string): Promise<LabelValues | null>;
-  onLabelValue(label: string, value: string): void;
 }
-
-/** The label of a process's own executable. */
-const EXECUTABLE = "executable";
 
 /** From this width on the list is beside the graph. */
 const WIDE = 1000;
 
-export class ProfileView implements GraphEvents {
+export class ProfileView implements GraphEvents, ListOwner {
   /** Controls, graph and list. */
   readonly main: HTMLElement;
   /** Selected function and legend. */
@@ -81,21 +55,17 @@ export class ProfileView implements GraphEvents {
   private active: Graph;
   private readonly graph: Graph;
   private readonly callersPane: CallersPane;
-  private readonly table = new ListTable();
+  private readonly list: ListPane;
   private readonly finder = new Finder(() => this.searchChanged());
   private readonly choices: Choices;
   private readonly details = new Details();
   private readonly crumbs = element("nav", { class: "crumbs", "aria-label": "Zoom" });
   private readonly legend = element("ul", { class: "legend", "aria-label": "Colours" });
-  private readonly listSelect = element("select", { id: "everflame-list", "aria-label": "List by" });
   private readonly stage = element("div", { class: "stage" });
   private readonly viewButtons: Record<Picture, HTMLButtonElement>;
   private readonly tableButton: HTMLButtonElement;
   private destroyed = false;
-  private tableDue = false;
-  private matchesDue = false;
   private detailsDue = false;
-  private asked = 0;
 
   constructor(private readonly options: ViewOptions) {
     this.theme = options.theme;
@@ -109,8 +79,8 @@ export class ProfileView implements GraphEvents {
       flame: button("Flame", { title: "Root at the bottom" }, () => this.setPicture("flame")),
       callers: button("Callers", { title: "Who calls a function, and what it calls" }, () => this.setPicture("callers")),
     };
+    this.list = new ListPane(this.state.list, options, this);
     this.tableButton = button("List", { class: "toggle", "aria-pressed": "true", title: "List of functions and more (t)" }, () => this.toggleTable());
-    this.listSelect.addEventListener("change", () => this.setList(this.listSelect.value));
     const toolbar = element(
       "div",
       { class: "toolbar", role: "group", "aria-label": "View" },
@@ -118,8 +88,7 @@ export class ProfileView implements GraphEvents {
       this.tableButton,
       this.finder.root,
     );
-    this.table.bar.append(this.listSelect);
-    this.stage.append(element("div", { class: "pane main-pane" }, this.graph.root), this.callersPane.root, this.table.root);
+    this.stage.append(element("div", { class: "pane main-pane" }, this.graph.root), this.callersPane.root, this.list.root);
     const keys = element("p", { class: "visually-hidden", id: "everflame-keys" },
       "Arrow keys move the selection, Enter zooms, Escape zooms out, c shows callers. The list of functions holds the same numbers as a table.");
     this.main = element("main", {}, toolbar, element("div", { class: "second" }, this.choices.root, this.crumbs), this.stage, keys);
@@ -138,8 +107,7 @@ export class ProfileView implements GraphEvents {
     const selected = first || this.graph.selected === this.graph.zoom ? "" : this.keyOf(this.graph, this.graph.selected);
     this.profile = profile;
     this.choices.show(profile);
-    const lists = [...PROFILE_LISTINGS.map(([value, label]) => ({ value, label })), ...this.options.labels.map((value) => ({ value, label: `By ${value}` }))];
-    fillSelect(this.listSelect, lists, this.state.list);
+    this.list.offer();
     this.fillLegend();
     this.rebuild(selected);
   }
@@ -152,17 +120,17 @@ export class ProfileView implements GraphEvents {
     this.graph.setOrientation(this.orientation);
     this.finder.set({ text: state.search, regex: state.regex });
     this.choices.setGrouping(state.grouping);
-    this.listSelect.value = state.list;
+    this.list.setList(state.list);
     this.markPicture();
     if ((this.profile as Profile | undefined) === undefined) return;
     if (before.grouping !== state.grouping || before.list !== state.list || before.zoom !== state.zoom) this.rebuild("");
     else {
       this.refreshMatches();
-      this.matchesDue = true;
+      this.list.matchesChanged();
       this.detailsDue = true;
       this.findFocus();
       this.fillCrumbs();
-      this.refreshTableSoon();
+      this.refreshListSoon();
     }
   }
 
@@ -172,18 +140,18 @@ export class ProfileView implements GraphEvents {
     for (const graph of this.graphs()) graph.setPalette(palette);
     if ((this.profile as Profile | undefined) === undefined) return;
     this.fillLegend();
-    this.refreshTableSoon();
+    this.refreshListSoon();
   }
 
   destroy(): void {
     this.destroyed = true;
+    this.list.destroy();
     for (const graph of this.graphs()) graph.destroy();
   }
 
   /** Asks again for the values of a label, if the list shows them or needs them. */
   refreshList(): void {
-    const { list } = this.state;
-    if (this.options.labels.includes(list) || this.offersExecutables(list)) this.refreshTableSoon();
+    if (this.list.needsAnswers) this.refreshListSoon();
   }
 
   private graphs(): Graph[] {
@@ -221,92 +189,62 @@ export class ProfileView implements GraphEvents {
     this.findFocus();
     this.fillCrumbs();
     this.detailsDue = true;
-    this.refreshTableSoon();
+    this.refreshListSoon();
   }
 
   private findFocus(): void {
     this.focusFunction = functionOfKey(this.profile, this.state.focus, this.focusFunction);
-    if (this.state.list === "function") this.table.setFocused(this.focusFunction);
+    this.list.setFocused(this.focusFunction);
     if (this.state.picture === "callers") this.fillCallers();
   }
 
   /** The list's sums, and the values in other types, take as long as all else: they wait until the graph is on the screen. */
-  private refreshTableSoon(): void {
-    this.tableDue = true;
-    requestAnimationFrame(() => setTimeout(() => this.refreshTable()));
+  private refreshListSoon(): void {
+    this.list.changed();
+    this.afterPicture();
   }
 
-  private refreshTable(): void {
-    if (this.destroyed) return;
-    if (this.detailsDue) this.fillDetails(this.active, this.active.selected, false);
-    if (this.table.root.hidden) return;
-    if (this.matchesDue) {
-      this.matchesDue = false;
-      this.table.setMatches(this.listMatches());
-    }
-    if (!this.tableDue) return;
-    this.tableDue = false;
-    void this.fillTable();
+  /** What else is due, once the picture is there: the eye is on the picture. */
+  private afterPicture(): void {
+    requestAnimationFrame(() => setTimeout(() => {
+      if (this.destroyed) return;
+      if (this.detailsDue) this.fillDetails(this.active, this.active.selected, false);
+      this.list.refresh();
+    }));
   }
 
-  private listMatches(): Uint8Array | null {
-    return this.state.list === "function" ? this.matched : null;
+  // ---- For the list ----
+
+  palette(): Palette {
+    return PALETTES[this.theme];
   }
 
-  private async fillTable(): Promise<void> {
-    const { list } = this.state;
-    const palette = PALETTES[this.theme];
-    const asked = ++this.asked;
-    if (this.options.labels.includes(list)) {
-      const values = await this.options.valuesOf(list);
-      // Another listing may have been chosen meanwhile.
-      if (asked !== this.asked || this.destroyed || !values) return;
-      this.table.setFocused(-1);
-      this.table.setListing(labelListing(values, palette, (value) => this.options.onLabelValue(list, value)));
-    } else {
-      const executables = this.offersExecutables(list) ? await this.executables() : new Map<string, string[]>();
-      if (asked !== this.asked || this.destroyed) return;
-      const { choice, directory } = this.choices;
-      const keep = rowFilter(this.profile, directory, choice);
-      const shows = (owner: number) => keep[filterSlot(this.profile, owner)] === 1;
-      const { profile, tree, labels } = this;
-      this.table.setListing(listingOf(list, {
-        profile, tree, labels, palette, type: choice.type, shows,
-        onFunction: (functionIndex) => this.focus(functionIndex),
-        onSearch: (text) => {
-          this.finder.set({ text, regex: false });
-          this.searchChanged();
-        },
-        executables,
-        onExecutables: (paths) => paths.forEach((path) => this.options.onLabelValue(EXECUTABLE, path)),
-      }));
-      this.table.setFocused(list === "function" ? this.focusFunction : -1);
-    }
-    this.table.setMatches(this.listMatches());
+  source(): Omit<Source, "executables" | "onExecutables"> {
+    const { profile, tree, labels } = this;
+    const { choice, directory } = this.choices;
+    const keep = rowFilter(profile, directory, choice);
+    return {
+      profile, tree, labels, palette: this.palette(), type: choice.type,
+      shows: (owner) => keep[filterSlot(profile, owner)] === 1,
+      onFunction: (functionIndex) => this.focus(functionIndex),
+      onSearch: (text) => {
+        this.finder.set({ text, regex: false });
+        this.searchChanged();
+      },
+    };
   }
 
-  /** Of binaries those that are executables can be filtered by: they are values of a label. */
-  private offersExecutables(list: string): boolean {
-    return list === "mapping" && this.options.labels.includes(EXECUTABLE);
+  matchedFunctions(): Uint8Array | null {
+    return this.matched;
   }
 
-  /** Without an answer nothing is offered. */
-  private async executables(): Promise<Map<string, string[]>> {
-    const values = await this.options.valuesOf(EXECUTABLE);
-    const paths = new Set([...(values?.current.keys() ?? []), ...(values?.baseline?.keys() ?? [])]);
-    const found = new Map<string, string[]>();
-    for (const path of paths) {
-      const name = path.slice(path.lastIndexOf("/") + 1);
-      if (name !== "") found.set(name, [...(found.get(name) ?? []), path]);
-    }
-    return found;
+  focusedFunction(): number {
+    return this.focusFunction;
   }
 
-  private setList(list: string): void {
+  onList(list: string): void {
     this.state.list = list;
-    this.table.setListing(null);
-    this.matchesDue = true;
-    this.refreshTableSoon();
+    this.afterPicture();
     this.changed(true);
   }
 
@@ -315,14 +253,14 @@ export class ProfileView implements GraphEvents {
   }
 
   private toggleTable(): void {
-    this.setTableShown(Boolean(this.table.root.hidden));
+    this.setTableShown(Boolean(this.list.root.hidden));
   }
 
   private setTableShown(shown: boolean): void {
-    this.table.root.hidden = !shown;
+    this.list.root.hidden = !shown;
     this.tableButton.setAttribute("aria-pressed", String(shown));
     this.stage.classList.toggle("with-table", shown);
-    if (shown && (this.profile as Profile | undefined) !== undefined) this.refreshTableSoon();
+    if (shown && (this.profile as Profile | undefined) !== undefined) this.refreshListSoon();
   }
 
   // ---- Pictures ----
@@ -351,7 +289,7 @@ export class ProfileView implements GraphEvents {
   private focus(functionIndex: number): void {
     this.focusFunction = functionIndex;
     this.state.focus = functionIndex < 0 ? "" : functionKey(this.profile, functionIndex);
-    if (this.state.list === "function") this.table.setFocused(functionIndex);
+    this.list.setFocused(functionIndex);
     this.setPicture("callers");
     if (functionIndex >= 0) this.details.announcer.textContent = `Callers and callees of ${this.labels.functionName(functionIndex)}`;
   }
@@ -368,9 +306,8 @@ export class ProfileView implements GraphEvents {
   private searchChanged(): void {
     Object.assign(this.state, { search: this.finder.query.text, regex: this.finder.query.regex });
     this.refreshMatches();
-    // The list comes after the picture: the eye is on the picture.
-    this.matchesDue = true;
-    requestAnimationFrame(() => setTimeout(() => this.refreshTable()));
+    this.list.matchesChanged();
+    this.afterPicture();
     this.changed(false);
   }
 
@@ -438,7 +375,7 @@ export class ProfileView implements GraphEvents {
     const actions: [string, () => void][] = functionIndex < 0 ? [] : [["Callers and callees", () => this.focus(functionIndex)]];
     const group = tree.frame[node] - this.profile.frames.count;
     const owner = group < 0 ? null : groupOwner(this.profile, this.choices.directory, group);
-    if (owner && this.options.labels.includes(owner.label)) actions.push([`Only this ${owner.label}`, () => this.options.onLabelValue(owner.label, owner.value)]);
+    if (owner && this.options.labels.includes(owner.label)) actions.push([`Only this ${owner.label}`, () => this.options.onLabelValues(owner.label, [owner.value])]);
     this.details.show(this.labels, tree, node, lines, announce, actions);
   }
 

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import type { Page } from "playwright-core";
 import { END } from "../live/world.ts";
-import { becomes, chips, clickBox, colourOf, details, drag, hashOf, legend, MINUTE, names, on, ROW, server, settled, TEN, withBrowser } from "./live.ts";
+import { becomes, chips, clickBox, colourOf, details, drag, hashOf, isAsking, legend, MINUTE, names, on, ROW, server, settled, TEN, withBrowser } from "./live.ts";
 
 withBrowser();
 
@@ -29,6 +30,41 @@ test("a click on a value anywhere makes a filter, and its chip takes it away", a
     await page.getByRole("button", { name: "Only this process" }).click();
     await settled(page);
     assert.deepEqual(await chips(page), ["namespace is shop", "process is postgres"]);
+  });
+});
+
+test("a click on a value shows that value alone, whatever filtered its label before, and is one step", async () => {
+  const cases: [before: string, click: (page: Page) => Promise<void>, after: string[]][] = [
+    ["where=pod%5E%3Dcheckout&list=pod", (page) => page.locator(".pick", { hasText: "checkout-1" }).click(), ["pod is checkout-1"]],
+    ["where=pod%3Dcheckout-1&where=pod%3Dcart-1&where=namespace%3Dshop&by=pod", (page) => page.locator(".series-value", { hasText: "cart-1" }).click(), ["namespace is shop", "pod is cart-1"]],
+    ["where=executable%7E%3D%2Fusr&list=mapping", (page) => page.getByRole("button", { name: "Only server" }).click(), ["executable is /usr/bin/server"]],
+    ["where=process%7E%3Dser&where=process%3Dcart&group=process", async (page) => {
+      await clickBox(page, 1, 0.02);
+      await page.getByRole("button", { name: "Only this process" }).click();
+    }, ["process is server"]],
+  ];
+  for (const [before, click, after] of cases) {
+    await on(`${TEN}&${before}`, {}, async (page) => {
+      await settled(page);
+      const filters = await chips(page);
+      const samples = await details(page);
+      await click(page);
+      await settled(page);
+      assert.deepEqual(await chips(page), after);
+      assert.notEqual(await details(page), samples, "less is shown");
+      await page.goBack();
+      await settled(page);
+      assert.deepEqual(await chips(page), filters, "one step back");
+    });
+  }
+  await on(`${TEN}&where=pod%3Dcheckout-1&list=pod`, {}, async (page) => {
+    await becomes(page, ".pick", "checkout-1");
+    await settled(page);
+    const steps = await page.evaluate(() => history.length);
+    await page.locator(".pick", { hasText: "checkout-1" }).click();
+    assert.equal(await isAsking(page), false, "it is alone already");
+    assert.equal(await page.evaluate(() => history.length), steps);
+    assert.deepEqual(await chips(page), ["pod is checkout-1"]);
   });
 });
 

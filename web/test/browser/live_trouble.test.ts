@@ -1,6 +1,7 @@
 /** The live page when something is wrong: with the server, with the history, or with the names of other people's programs. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Page, Route } from "playwright-core";
 import { encodeMade, HOSTILE_NAMES } from "../generate.ts";
 import { BEGIN, END } from "../live/world.ts";
 import { becomes, browser, chips, hashOf, holdTimers, legend, MINUTE, names, on, refreshed, server, settled, TEN, withBrowser } from "./live.ts";
@@ -22,6 +23,37 @@ test("a server that is gone is said so, and found again by itself; the last pict
     await settled(page);
     await refreshed(page);
     await page.waitForFunction(() => (document.querySelector("[role=alert]") as HTMLElement).innerText === "");
+  }, /Failed to load resource/);
+});
+
+test("the list of binaries neither waits for what can be clicked in it nor fails with that", async () => {
+  const held: Route[] = [];
+  let wake = (): void => undefined;
+  const prepare = (page: Page) => page.route(/\/api\/v1\/values\?/, (route) => {
+    held.push(route);
+    wake();
+  }).then(() => undefined);
+  const question = async () => {
+    while (held.length === 0) await new Promise<void>((done) => (wake = done));
+    return held.shift()!;
+  };
+  await on(`${TEN}&list=mapping`, { prepare }, async (page) => {
+    const offered = () => page.locator(".only").evaluateAll((nodes) => nodes.map((node) => node.getAttribute("aria-label")).sort());
+    await becomes(page, ".pick", "[kernel]");
+    const first = await question();
+    assert.deepEqual(await offered(), []);
+    await first.continue();
+    await page.locator(".only").first().waitFor();
+    assert.deepEqual(await offered(), ["Only cart", "Only postgres", "Only server"]);
+
+    await page.getByRole("button", { name: "Dark colours" }).click();
+    const [second, refused] = [await question(), page.waitForEvent("console")];
+    await second.fulfill({ status: 503, json: { error: "Too many questions wait already." } });
+    await refused;
+    await settled(page);
+    assert.equal(await page.locator(".offline").count(), 0);
+    assert.equal(await page.locator(".notices").innerText(), "");
+    assert.deepEqual(await offered(), ["Only cart", "Only postgres", "Only server"], "as they were last known");
   }, /Failed to load resource/);
 });
 
