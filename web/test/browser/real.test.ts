@@ -32,8 +32,12 @@ async function onReal(token: string | null, run: (real: Real, browser: Browser) 
   try {
     await run(real, browser);
   } finally {
-    await browser.stop();
-    code = await real.stop();
+    try {
+      await browser.stop();
+    } finally {
+      // Whatever became of the browser: an everflame that is left behind profiles on.
+      code = await real.stop();
+    }
   }
   assert.equal(code, 0, "everflame's exit");
 }

@@ -7,6 +7,8 @@ import { createInterface } from "node:readline";
 
 /** Path of the program; `cargo xtask test --only page-browser` builds it and says where it is. */
 const VARIABLE = "EVERFLAME_PROGRAM";
+/** For an address after the start, and for the end after it was asked for, ms: on the busiest machine less than this. */
+const LONGEST = 60_000;
 /** The load: its name as a process. */
 export const LOAD = "yes";
 
@@ -42,7 +44,7 @@ export class Real {
     const real = new Real(token);
     try {
       const said = createInterface({ input: real.agent.stdout! });
-      real.address = await new Promise((done, fail) => {
+      const address = new Promise<string>((done, fail) => {
         said.on("line", (line) => {
           const found = /http:\S+/.exec(line)?.[0];
           if (found) done(found);
@@ -50,20 +52,44 @@ export class Real {
         real.agent.on("error", fail);
         real.agent.on("exit", (code) => fail(new Error(`everflame ended with ${code} before it had an address`)));
       });
+      real.address = await within(address, "everflame has no address");
       return real;
     } catch (error) {
-      await real.stop();
+      // The first error is the cause of the second.
+      await real.stop().catch(() => null);
       throw error;
     }
   }
 
-  /** Ends both; what everflame ended with. */
+  /** Ends both; what everflame ended with. Throws if it does not end by itself. */
   async stop(): Promise<number | null> {
-    const ended = [this.agent, this.load].map((child) => new Promise<void>((done) => (child.exitCode === null && child.signalCode === null && child.pid ? child.on("exit", () => done()) : done())));
     this.load.kill("SIGKILL");
     this.agent.kill("SIGTERM");
-    await Promise.all(ended);
-    rmSync(this.folder, { recursive: true, force: true });
+    try {
+      await within(Promise.all([ended(this.agent), ended(this.load)]), "everflame does not end");
+    } finally {
+      this.agent.kill("SIGKILL");
+      await ended(this.agent);
+      rmSync(this.folder, { recursive: true, force: true });
+    }
     return this.agent.exitCode;
+  }
+}
+
+/** Waits for the end of a child, if it ever began. */
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.pid && child.exitCode === null && child.signalCode === null) await new Promise((done) => child.once("exit", done));
+}
+
+/** What comes, or an error that says what did not. */
+async function within<T>(coming: Promise<T>, otherwise: string): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => fail(new Error(`${otherwise} after ${LONGEST / 1000} s`)), LONGEST);
+  });
+  try {
+    return await Promise.race([coming, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -74,7 +74,7 @@ export class StandIn {
     const where = url.searchParams.getAll("where").map(parseWhere);
     if (question === "status") {
       const history = this.trouble.history ? { from: begin, to: this.now } : null;
-      return this.json(response, { node: "worker-3", version: "0.1.0", frequency_hz: 99, cpus: 4, now: this.now, history, lost: this.trouble.lost, notes: this.trouble.notes });
+      return this.json(response, { node: "worker-3", version: "0.1.0", frequency_hz: 99, cpus: 4, now: this.now, history, lost: this.trouble.lost, refused: 0, notes: this.trouble.notes });
     }
     const kept = { from: Math.max(range.from, begin), to: this.trouble.history ? Math.min(range.to, this.now) : 0 };
     const totals = question === "profile" || question === "download" ? [] : this.world.totals(kept, where);
