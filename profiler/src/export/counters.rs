@@ -60,7 +60,7 @@ labels! {
         Unreachable = "unreachable",
         /// No answer in time.
         Timeout = "timeout",
-        /// The connection broke, or the answer was no answer.
+        /// The connection broke, or the answer was no answer: a redirect, an HTML page.
         Broken = "broken",
         /// 408, 429, `RESOURCE_EXHAUSTED`: too much, or too slow.
         Throttled = "throttled",
@@ -68,7 +68,7 @@ labels! {
         Unavailable = "unavailable",
         /// 500 and its like: perhaps the message's fault.
         Internal = "internal",
-        /// 3xx and other 4xx: the request's fault.
+        /// 401, 403, `UNAUTHENTICATED`, `PERMISSION_DENIED`: a token or key that is not taken. Other 4xx: the request's fault.
         Rejected = "rejected",
         /// A file could not be written.
         Disk = "disk",

@@ -20,7 +20,7 @@ use super::retry::{Backoff, RetryPolicy};
 use super::sender::{Sender, Shared, Stage};
 use super::timing::{SystemTiming, Timing};
 use super::transport::Transport;
-use super::{Encode, Message};
+use super::{Encode, EncodeError, Message};
 use crate::profile::Batch;
 
 /// Batches that may wait to be encoded. Encoding waits for no server, so that more would only hide a disk that hangs; a batch of a
@@ -88,6 +88,8 @@ impl Sink {
             backoff: Backoff::new(retry),
             refusals: Complaints::default(),
             drops: Complaints::default(),
+            rejections: Complaints::rare(),
+            is_said_to_wait: false,
         };
         let sender = tokio::spawn(sender.run());
         Sink { shared, inbox, stage, intake, sender, complaints: Mutex::default() }
@@ -200,6 +202,8 @@ async fn take_in(
     let _ = opened.await;
     shared.filled.notify_one();
 
+    // Of a server that has not said what it speaks, one for each interval.
+    let mut complaints = Complaints::rare();
     while let Some(batch) = batches.recv().await {
         let samples = batch.samples.len() as u64;
         if *stage.borrow() == Stage::End {
@@ -208,9 +212,16 @@ async fn take_in(
         }
         let storing = shared.clone();
         let stored = tokio::task::spawn_blocking(move || store(&storing, &batch)).await;
-        if stored.is_err() {
+        let why = match stored {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("its encoder broke".to_owned()),
+        };
+        if let Some(why) = why {
             shared.counters.count_dropped_batch(DropReason::NotEncoded, samples);
-            tracing::error!(sink = shared.name, "an interval was dropped: its encoder broke");
+            if let Some(count) = complaints.add(shared.timing.now()) {
+                tracing::error!(sink = shared.name, count, "intervals were dropped: {why}");
+            }
         }
         shared.filled.notify_one();
     }
@@ -218,20 +229,14 @@ async fn take_in(
 }
 
 /// Encodes and stores a batch. Blocking.
-fn store(shared: &Shared, batch: &Batch) {
+fn store(shared: &Shared, batch: &Batch) -> Result<(), EncodeError> {
     let mut encoder = shared.encoder.lock().unwrap_or_else(PoisonError::into_inner);
     let encoded = shared.counters.encoding.of(|| encoder.encode(batch));
     drop(encoder);
-    let messages = match encoded {
-        Ok(messages) => messages,
-        Err(error) => {
-            shared.counters.count_dropped_batch(DropReason::NotEncoded, batch.samples.len() as u64);
-            tracing::error!(sink = shared.name, "an interval was dropped: {error}");
-            return;
-        }
-    };
+    let messages = encoded?;
     // The lock as well: whoever has it may wait for the disk.
     shared.counters.storing.of(|| put(shared, messages));
+    Ok(())
 }
 
 /// Queues what was encoded. Blocking.

@@ -222,6 +222,24 @@ fn a_server_that_comes_back_gets_everything_in_order_and_once() {
 }
 
 #[test]
+fn a_token_that_has_expired_loses_nothing_and_the_renewed_one_brings_everything_in_order() {
+    for spooled in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        // More often than a message is given up.
+        let script = Script::new(vec![retry(Answered::Rejected, None); 50]);
+        run(async {
+            let (sink, _) = start(&script, spooled.then_some(folder.path()));
+            submit(&sink, (1..4).map(|number| batch(number, 2))).await;
+            until(|| sink.snapshot().delivered.messages == 3).await;
+            let snapshot = sink.shutdown(NEVER).await;
+            assert_eq!(script.tried(), [vec![(1, 2); 51], vec![(2, 2), (3, 2)]].concat());
+            assert_eq!((snapshot.retried(Answered::Rejected), snapshot.refused.messages), (50, 0));
+            assert_balanced(&snapshot);
+        });
+    }
+}
+
+#[test]
 fn what_is_refused_is_counted_and_does_not_hold_up_the_next() {
     let script = Script::new([refused(), refused()]);
     run(async {

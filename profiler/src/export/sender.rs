@@ -77,6 +77,10 @@ pub(super) struct Sender {
     pub(super) backoff: Backoff,
     pub(super) refusals: Complaints,
     pub(super) drops: Complaints,
+    /// Tokens and keys that are not taken.
+    pub(super) rejections: Complaints,
+    /// The log says that this sink waits.
+    pub(super) is_said_to_wait: bool,
 }
 
 impl Sender {
@@ -188,14 +192,14 @@ impl Sender {
                     return Step::Next;
                 }
                 counters.retry(answer.answered);
-                self.wait(taken, asked, &text).await
+                self.wait(taken, asked, answer.answered, &text).await
             }
         }
     }
 
     /// The server is there, whatever it said.
     fn answered(&mut self) {
-        if self.backoff.is_open() {
+        if std::mem::take(&mut self.is_said_to_wait) {
             tracing::info!(sink = self.shared.name, "{} answers again", self.transport.address());
         }
         self.backoff.succeeded();
@@ -203,15 +207,10 @@ impl Sender {
     }
 
     /// After a failed try: waits, unless the sink drains and all that waits is safe.
-    async fn wait(&mut self, taken: &Arc<Taken>, asked: Option<Duration>, text: &str) -> Step {
+    async fn wait(&mut self, taken: &Arc<Taken>, asked: Option<Duration>, answered: Answered, text: &str) -> Step {
         let wait = self.backoff.failed(asked, self.shared.timing.fraction());
-        let failures = self.backoff.failures();
-        self.shared.counters.failures_in_a_row.store(failures.into(), Relaxed);
-        if failures == 1 {
-            tracing::info!(sink = self.shared.name, "a profile is sent again later: {text}");
-        } else if failures == OPEN_AFTER {
-            tracing::warn!(sink = self.shared.name, failures, "profiles are kept until it answers: {text}");
-        }
+        self.shared.counters.failures_in_a_row.store(self.backoff.failures().into(), Relaxed);
+        self.say_failure(answered, text);
         self.shared.with_queue(Queue::sync).await;
         let held = taken.clone();
         let (mut stage, mut more) = (self.stage.clone(), self.more.clone());
@@ -227,6 +226,23 @@ impl Sender {
             // While draining, the last batch was stored: all may be on disk now.
             all = more.wait_for(|more| !*more), if !all_queued => if all.is_err() { Step::Ended } else { Step::Again },
             () = self.shared.timing.wait(wait) => Step::Again,
+        }
+    }
+
+    /// A server that is away comes back by itself, and is said once; a token that has expired somebody has to renew, so that it is
+    /// said at once and again and again.
+    fn say_failure(&mut self, answered: Answered, text: &str) {
+        let (sink, failures) = (&self.shared.name, self.backoff.failures());
+        if answered == Answered::Rejected {
+            if let Some(count) = self.rejections.add(self.shared.timing.now()) {
+                tracing::warn!(sink, count, "profiles are kept until they are taken: {text}");
+                self.is_said_to_wait = true;
+            }
+        } else if failures == 1 {
+            tracing::info!(sink, "a profile is sent again later: {text}");
+        } else if failures == OPEN_AFTER {
+            tracing::warn!(sink, failures, "profiles are kept until it answers: {text}");
+            self.is_said_to_wait = true;
         }
     }
 

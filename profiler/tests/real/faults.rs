@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use profiler::export::counters::Answered::{Broken, Internal, Throttled, Timeout, Unreachable};
+use profiler::export::counters::Answered::{Broken, Internal, Rejected, Throttled, Timeout, Unreachable};
 use profiler::profile::Batch;
 use tokio::runtime::Runtime;
 
@@ -35,6 +35,8 @@ const GRPC: &str = "otlp+grpc";
 
 const TOO_MANY: &str =
     "HTTP/1.1 429 Too Many Requests\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 7\r\nconnection: close\r\n\r\nexpired";
+const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden\r\ncontent-length: 7\r\nconnection: close\r\n\r\nrevoked";
 const TOO_LARGE: &str = "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 const INTERNAL: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 4\r\nconnection: close\r\n\r\noops";
 const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
@@ -42,6 +44,8 @@ const PAGE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length
 
 /// Faults that HTTP and gRPC each have in their own words.
 const THROTTLED: &str = "429 with `Retry-After: 2`, `RESOURCE_EXHAUSTED` with `RetryInfo`";
+const EXPIRED: &str = "401, `UNAUTHENTICATED`";
+const REVOKED: &str = "403, `PERMISSION_DENIED`";
 const LARGE: &str = "413, `received message larger than max`";
 const HALF_A_REPLY: &str = "half a reply";
 /// What [`TOO_MANY`] and [`Says::throttled`] ask for.
@@ -92,6 +96,8 @@ impl Stage {
     fn answers(&mut self, wire: &str, server: &str) {
         for (fault, answer, expected) in [
             (THROTTLED, TOO_MANY, Retried(Throttled)),
+            (EXPIRED, UNAUTHORIZED, Retried(Rejected)),
+            (REVOKED, FORBIDDEN, Retried(Rejected)),
             (LARGE, TOO_LARGE, Split),
             ("500", INTERNAL, Retried(Internal)),
             (HALF_A_REPLY, HALF, Retried(Broken)),
@@ -105,6 +111,8 @@ impl Stage {
     fn answers_of_grpc(&mut self, server: &str) {
         for (fault, says, expected) in [
             (THROTTLED, Says::throttled(), Retried(Throttled)),
+            (EXPIRED, Says::unauthenticated(), Retried(Rejected)),
+            (REVOKED, Says::permission_denied(), Retried(Rejected)),
             (LARGE, Says::too_large(), Split),
             ("`INTERNAL`", Says::internal(), Refused),
             (HALF_A_REPLY, Says::half(), Retried(Broken)),

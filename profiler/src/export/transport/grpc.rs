@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::HeaderMap;
 use ::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use ::http::uri::PathAndQuery;
+use ::http::{HeaderMap, HeaderValue};
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message as _;
 use tonic::client::Grpc;
@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 
 use super::grpc_reply::Reply;
 use super::http::{USER_AGENT, headers, own_headers};
-use super::status::{MAX_ANSWER_BYTES, partial_success, printable};
+use super::status::{COLLECTOR_NEEDS, MAX_ANSWER_BYTES, partial_success, printable, renew};
 use super::tls::Material;
 use super::token::TokenFile;
 use super::{Answer, Sending, Transport, TransportError, chain};
@@ -77,38 +77,46 @@ impl GrpcTransport {
         // gRPC has its own, and tonic sets it.
         headers.remove(CONTENT_TYPE);
         headers.extend(self.headers.clone());
-        let mut sent_token = None;
+        // A token that was not taken, and what was said to it.
+        let mut refused: Option<(HeaderValue, Answer)> = None;
         loop {
+            let mut sent = None;
             if let Some(token) = &self.token {
-                match token.header().await {
-                    Ok(token) => {
-                        headers.insert(AUTHORIZATION, token.clone());
-                        if sent_token.replace(token.clone()).is_some_and(|last| last == token) {
-                            let text = format!("{} does not accept the token in its file", self.shown);
-                            return Answer { outcome: Outcome::Refused(text), answered: Answered::Rejected };
-                        }
-                    }
+                let token = match token.header().await {
+                    Ok(token) => token,
                     Err(text) => {
                         let outcome = Outcome::Retry(None, format!("{}: {text}", self.shown));
                         return Answer { outcome, answered: Answered::Disk };
                     }
+                };
+                // Nobody has renewed it meanwhile.
+                if let Some((last, answer)) = refused.take()
+                    && last == token
+                {
+                    return answer;
                 }
+                headers.insert(AUTHORIZATION, token.clone());
+                sent = Some(token);
             }
             let reply = Arc::<Reply>::default();
             let exporting = self.export(headers.clone(), message.body.clone(), reply.clone());
-            return match tokio::time::timeout(self.timeout, exporting).await {
-                Ok(Err(status)) if status.code() == Code::Unauthenticated && self.token.is_some() => continue,
-                Ok(exported) => self.judged(&reply, exported),
-                Err(_) => {
-                    let outcome = Outcome::Retry(None, format!("{}: no answer in time", self.shown));
-                    Answer { outcome, answered: Answered::Timeout }
-                }
+            let Ok(exported) = tokio::time::timeout(self.timeout, exporting).await else {
+                let outcome = Outcome::Retry(None, format!("{}: no answer in time", self.shown));
+                return Answer { outcome, answered: Answered::Timeout };
             };
+            let is_unauthenticated = matches!(&exported, Err(status) if status.code() == Code::Unauthenticated);
+            let answer = self.judged(&reply, exported);
+            match sent {
+                Some(token) if is_unauthenticated => refused = Some((token, answer)),
+                _ => return answer,
+            }
         }
     }
 
     fn judged(&self, reply: &Reply, exported: Result<Bytes, Status>) -> Answer {
-        match (exported, reply.without_status(&self.shown)) {
+        // tonic reads no message that is longer than asked for, and none of what is behind it.
+        let too_long = matches!(&exported, Err(status) if status.code() == Code::OutOfRange);
+        match (exported, reply.without_status(&self.shown, too_long)) {
             // How the connection broke says more than that no status came.
             (Err(status), _) if is_local(&status) => judge(&self.shown, &status),
             (_, Some(answer)) => answer,
@@ -162,12 +170,14 @@ pub fn judge(address: &str, status: &Status) -> Answer {
         Code::Cancelled | Code::Unknown | Code::Internal if local => (true, Answered::Broken),
         Code::Cancelled | Code::Aborted | Code::OutOfRange | Code::DataLoss => (true, Answered::Internal),
         Code::Unimplemented => {
-            let text = format!(
-                "{address} does not take profiles over OTLP: {}; an OpenTelemetry Collector needs \
-                 --feature-gates=service.profilesSupport and a profiles pipeline",
-                printable(status.message())
-            );
+            let why = printable(status.message());
+            let text = format!("{address} does not take profiles over OTLP: {why}; {COLLECTOR_NEEDS}");
             return Answer { outcome: Outcome::Refused(text), answered: Answered::Rejected };
+        }
+        Code::Unauthenticated | Code::PermissionDenied => {
+            let text = format!("{text}; {}", renew(Wire::OtlpGrpc));
+            let outcome = Outcome::Retry(retry_delay(status.details()), text);
+            return Answer { outcome, answered: Answered::Rejected };
         }
         _ => (false, Answered::Rejected),
     };
@@ -281,7 +291,7 @@ mod tests {
             (Code::DeadlineExceeded, retry(Answered::Timeout)),
             (Code::NotFound, refused),
             (Code::AlreadyExists, refused),
-            (Code::PermissionDenied, refused),
+            (Code::PermissionDenied, retry(Answered::Rejected)),
             (Code::ResourceExhausted, retry(Answered::Throttled)),
             (Code::FailedPrecondition, refused),
             (Code::Aborted, retry(Answered::Internal)),
@@ -290,7 +300,7 @@ mod tests {
             (Code::Internal, refused),
             (Code::Unavailable, retry(Answered::Unavailable)),
             (Code::DataLoss, retry(Answered::Internal)),
-            (Code::Unauthenticated, refused),
+            (Code::Unauthenticated, retry(Answered::Rejected)),
         ];
         for (code, (retried, answered)) in table {
             let judged = judge("otlp+grpc://c:4317", &Status::new(code, "why"));

@@ -62,8 +62,9 @@ impl Reply {
         }
     }
 
-    /// What an answer without a status of gRPC means; `None` if one came, or no answer at all.
-    pub(super) fn without_status(&self, address: &str) -> Option<Answer> {
+    /// What an answer without a status of gRPC means; `None` if one came, or no answer at all. `too_long`: its message is longer than
+    /// is read, which is why no status was seen.
+    pub(super) fn without_status(&self, address: &str, too_long: bool) -> Option<Answer> {
         if self.has_status.load(Relaxed) {
             return None;
         }
@@ -76,6 +77,7 @@ impl Reply {
                 let answer = HttpAnswer { status, retry_after, location: None, content_type, body: b"" };
                 Some(status::judge(Wire::OtlpGrpc, address, &answer))
             }
+            _ if too_long => Some(status::too_long(address)),
             _ => {
                 let text = format!("{address}: the answer ended before its status");
                 Some(Answer { outcome: Outcome::Retry(None, text), answered: Answered::Broken })

@@ -68,24 +68,30 @@ impl HttpTransport {
         }
         headers.extend(self.headers.clone());
 
-        let mut sent_token = None;
+        // A token that was not taken, and what was said to it.
+        let mut refused: Option<(HeaderValue, Answer)> = None;
         loop {
+            let mut sent = None;
             if let Some(token) = &self.token {
                 let token =
                     token.header().await.map_err(|text| retry(Answered::Disk, format!("{}: {text}", self.shown)))?;
-                headers.insert(AUTHORIZATION, token.clone());
-                // Refused once more with the same token: it is not about its age.
-                if sent_token.replace(token.clone()).is_some_and(|last| last == token) {
-                    let text = format!("{} answered 401 to the token in its file", self.shown);
-                    return Err(Answer { outcome: Outcome::Refused(text), answered: Answered::Rejected });
+                // Nobody has renewed it meanwhile.
+                if let Some((last, answer)) = refused.take()
+                    && last == token
+                {
+                    return Ok(answer);
                 }
+                headers.insert(AUTHORIZATION, token.clone());
+                sent = Some(token);
             }
             let request = self.client.post(&self.url).headers(headers.clone()).body(body.clone());
             let response = request.send().await.map_err(|error| self.failed(&error))?;
-            if response.status() == 401 && self.token.is_some() {
-                continue;
+            let is_unauthorized = response.status() == 401;
+            let answer = self.judged(response).await?;
+            match sent {
+                Some(token) if is_unauthorized => refused = Some((token, answer)),
+                _ => return Ok(answer),
             }
-            return self.judged(response).await;
         }
     }
 

@@ -86,6 +86,7 @@ impl Expected {
     pub(super) fn outcome(self) -> &'static str {
         match self {
             Expected::Retried(Answered::Throttled) => "sends it again, not before it is asked to",
+            Expected::Retried(Answered::Rejected) => "sends it again, with the token that is then in its file",
             Expected::Retried(_) => "sends it again",
             Expected::Split => "sends it in halves",
             Expected::Refused => "drops it, since the collector will never take it; sends the next",

@@ -45,6 +45,14 @@ impl Says {
         says
     }
 
+    pub(super) fn unauthenticated() -> Says {
+        Says::status(16, "the token has expired")
+    }
+
+    pub(super) fn permission_denied() -> Says {
+        Says::status(7, "the key was revoked")
+    }
+
     /// In grpc-go's words.
     pub(super) fn too_large() -> Says {
         Says::status(8, "grpc: received message larger than max (5000000 vs. 4194304)")

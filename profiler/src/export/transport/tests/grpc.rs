@@ -100,6 +100,8 @@ fn each_answer_comes_to_its_outcome() {
     let table = [
         (throttled, Answered::Throttled, Some(3), "ResourceExhausted: queue is full"),
         (status(14, "no backend"), Answered::Unavailable, None, "Unavailable: no backend"),
+        (status(16, "expired"), Answered::Rejected, None, "Unauthenticated: expired; renew the token or key"),
+        (status(7, "not yours"), Answered::Rejected, None, "PermissionDenied: not yours; renew the token or key"),
     ];
     for (says, answered, after, text) in table {
         assert_retry(&sent(says, |_| {}).0, answered, after, text);
@@ -135,14 +137,39 @@ fn a_proxy_that_answers_in_http_means_what_it_means_there() {
         (500, Answered::Internal, "answered 500"),
         (502, Answered::Unavailable, "answered 502"),
         (503, Answered::Unavailable, "answered 503"),
+        (401, Answered::Rejected, "answered 401"),
+        (403, Answered::Rejected, "answered 403"),
     ];
     for (http, kind, says) in table {
         assert_retry(&answered(http), kind, None, says);
     }
     assert!(matches!(answered(413).outcome, Outcome::TooLarge(_)));
-    for (http, says) in [(403, "answered 403"), (404, "--feature-gates=service.profilesSupport")] {
-        let Outcome::Refused(said) = answered(http).outcome else { panic!("{http}") };
-        assert!(said.contains(says), "{said}");
+    let Outcome::Refused(said) = answered(404).outcome else { panic!("404") };
+    assert!(said.contains("--feature-gates=service.profilesSupport"), "{said}");
+}
+
+#[test]
+fn a_token_that_is_not_taken_is_read_again_and_the_same_one_is_not_tried_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "old\n").unwrap();
+    let (answer, seen) = sent(status(16, "expired"), |settings| settings.bearer_token_file = Some(path.clone()));
+    assert_retry(&answer, Answered::Rejected, None, "Unauthenticated: expired; renew the token or key");
+    let tokens: Vec<_> = seen.lock().unwrap().iter().map(|(parts, _)| parts.headers["authorization"].clone()).collect();
+    assert_eq!(tokens, ["Bearer old"]);
+}
+
+#[test]
+fn an_answer_that_is_too_long_to_be_read_is_not_waited_for_again() {
+    // A message of 128 KiB, as its head says.
+    for says in [
+        Says { body: Some(b"\0\0\x02\0\0"), ..status(0, "") },
+        Says { http: 200, body: Some(b"\0\0\x02\0\0\x0a"), trailers: Vec::new() },
+    ] {
+        let (answer, seen) = sent(says, |_| {});
+        let Outcome::Refused(text) = &answer.outcome else { panic!("{answer:?}") };
+        assert!(text.contains("took the request and answered with more than 65536 bytes"), "{text}");
+        assert_eq!(seen.lock().unwrap().len(), 1);
     }
 }
 

@@ -57,8 +57,7 @@ fn each_answer_comes_to_its_outcome() {
     let (port, _) = answering(answer("413 Payload Too Large", "", ""));
     assert!(matches!(against(port).outcome, Outcome::TooLarge(_)));
     let (port, _) = answering(answer("302 Found", "location: http://elsewhere/\r\n", ""));
-    let Outcome::Refused(text) = against(port).outcome else { panic!("a redirect") };
-    assert!(text.contains("a redirect to http://elsewhere/"), "{text}");
+    assert_retry(&against(port), Answered::Broken, None, "a redirect to http://elsewhere/");
     let (port, _) = answering(OK);
     assert_eq!(against(port), delivered());
 }
@@ -173,9 +172,10 @@ fn a_token_is_read_again_when_it_is_refused() {
     settings.bearer_token_file = Some(path.clone());
     assert_eq!(send(&settings, &message("body")), delivered());
 
-    let (port, seen) = answering(answer("401 Unauthorized", "", ""));
+    let (port, seen) = answering(answer("401 Unauthorized", "retry-after: 7\r\n", "token has expired"));
     let mut settings = settings_with_token(port, &path);
-    assert!(matches!(send(&settings, &message("body")).outcome, Outcome::Refused(_)));
+    let kept = send(&settings, &message("body"));
+    assert_retry(&kept, Answered::Rejected, Some(7), "answered 401: token has expired; renew the token or key");
     assert_eq!(seen.lock().unwrap().len(), 1, "the same token is not tried twice");
     settings.bearer_token_file = Some(folder.path().join("none"));
     assert_retry(&send(&settings, &message("body")), Answered::Disk, None, "can't read the token ");
@@ -198,12 +198,16 @@ fn an_address_without_a_wire_is_asked_for_its_endpoints() {
     let (port, seen) = answering(info);
     assert_eq!(asked(port).unwrap(), Wire::Datadog);
     assert!(seen.lock().unwrap()[0].head.starts_with("GET /info HTTP/1.1\r\n"));
-    let unavailable = answering(answer("503 Service Unavailable", "", "no healthy upstream")).0;
-    for (port, why) in [(closed_port(), "refused"), (unavailable, "503 is what it says")] {
+    let mut away = vec![(closed_port(), "refused".to_owned())];
+    for status in [408, 425, 429, 500, 501, 502, 503, 504, 529] {
+        let port = answering(answer(&format!("{status} No"), "", "no healthy upstream")).0;
+        away.push((port, format!("{status} is what it says")));
+    }
+    for (port, why) in away {
         let error = asked(port).unwrap_err();
         assert!(matches!(error, TransportError::NoAnswer { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains(&format!("http://127.0.0.1:{port} ")) && text.contains(why), "{text}");
+        assert!(text.contains(&format!("http://127.0.0.1:{port} ")) && text.contains(&why), "{text}");
         assert!(text.contains("otlp+http://"), "{text}");
     }
     let (port, _) = answering(answer("404 Not Found", "", "404 page not found"));
