@@ -1,13 +1,60 @@
-//! [`Answering`]: processor time of answers to people, those in the making included.
+//! [`Answering`]: what answers to people take: processor time, those in the making included, memory until they are read, and how many
+//! questions got none because others took too much.
 //!
 //! What somebody asks is no cost of profiling, and must not lower the rate. An answer may take many looks of the governor, so what it
 //! has used is told at any time and not only once it is there.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 
 /// See the module documentation.
 #[derive(Debug, Default)]
-pub struct Answering(Mutex<Account>);
+pub struct Answering {
+    account: Mutex<Account>,
+    /// Bytes by tray.
+    unread: [AtomicUsize; 2],
+    refused: AtomicU64,
+}
+
+/// Where an answer lies until its client has read it. Each has a bound of its own: who is slow to read stacks keeps nobody from sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tray {
+    /// Sums by label and time, and how far the history is.
+    Sums,
+    /// Stacks, also as files.
+    Stacks,
+}
+
+impl Tray {
+    /// Once so many bytes lie there, nothing more is put on it. 100,000 distinct stacks are some 4 MiB: who reads leaves less.
+    pub const fn most_unread(self) -> usize {
+        match self {
+            Tray::Sums => 16 << 20,
+            Tray::Stacks => 64 << 20,
+        }
+    }
+}
+
+/// An answer that is not read yet.
+struct Unread {
+    bytes: Bytes,
+    answering: Arc<Answering>,
+    tray: Tray,
+}
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.answering.unread[self.tray as usize].fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug, Default)]
 struct Account {
@@ -41,8 +88,28 @@ impl Answering {
         })
     }
 
+    /// Bytes of answers that nobody has read yet.
+    pub fn unread_bytes(&self, tray: Tray) -> usize {
+        self.unread[tray as usize].load(Ordering::Relaxed)
+    }
+
+    /// Questions that got no answer since the start because of others, or because it took too long.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An answer's bytes, counted as unread until they are dropped, as a connection does once it has written them.
+    pub fn hold(self: &Arc<Self>, tray: Tray, bytes: Bytes) -> Bytes {
+        self.unread[tray as usize].fetch_add(bytes.len(), Ordering::Relaxed);
+        Bytes::from_owner(Unread { bytes, answering: Arc::clone(self), tray })
+    }
+
     fn account(&self) -> std::sync::MutexGuard<'_, Account> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) struct Status<'node> {
     pub(super) now: u64,
     pub(super) history: Option<Extent>,
     pub(super) lost: u64,
+    pub(super) refused: u64,
     pub(super) notes: Vec<String>,
 }
 

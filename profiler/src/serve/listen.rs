@@ -30,15 +30,12 @@ pub struct Connections {
 
 impl Default for Connections {
     fn default() -> Self {
-        Connections {
-            most: 64,
-            head_bytes: 16 << 10,
-            head_time: Duration::from_secs(10),
-            life: Duration::from_secs(600),
-        }
+        Connections { most: 64, head_bytes: 16 << 10, head_time: Duration::from_secs(10), life: LONGEST_LIFE }
     }
 }
 
+/// The usual life of a connection: in so much time an answer is read, or is not.
+pub const LONGEST_LIFE: Duration = Duration::from_secs(600);
 /// Headers of one request.
 const MAX_HEADERS: usize = 64;
 /// After a failure to accept, which is the lack of a file descriptor, most likely.
@@ -74,6 +71,8 @@ pub async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin, page: Arc<Pa
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
+        // Answers are written from where they are: a copy would be counted by nobody.
+        .writev(true)
         .header_read_timeout(bounds.head_time)
         .max_buf_size(bounds.head_bytes)
         .max_headers(MAX_HEADERS)

@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use store::Reader;
 
-pub use answering::Answering;
-pub use ask::{Desk, MAX_AT_ONCE, MAX_WAITING};
+pub use answering::{Answering, Tray};
+pub use ask::{Desk, LONGEST_SILENCE, MAX_AT_ONCE, MAX_WAITING};
 pub use gate::{Entry, Gate};
-pub use listen::{Connections, serve, serve_one};
+pub use listen::{Connections, LONGEST_LIFE, serve, serve_one};
 pub use question::{Form, MAX_FILTERS, MAX_STEPS, MAX_VALUES, Question, RangeQuestion};
 pub use refusal::Refusal;
 pub use respond::Page;
@@ -52,7 +52,7 @@ pub trait Source: Send + Sync {
     fn reader(&self) -> Option<Reader>;
     /// See [`Moment`].
     fn moment(&self) -> Moment;
-    /// Where the processor time of answers is written down.
+    /// Where it is written down what answers take; the same at each call.
     fn answering(&self) -> Arc<Answering>;
 }
 

@@ -38,6 +38,9 @@ pub enum Refusal {
     /// Too many questions at once.
     #[error("too many questions at once; try again")]
     Busy,
+    /// Others leave too much unread.
+    #[error("too many answers are not read yet; try again")]
+    Unread,
     /// The question took too long.
     #[error("the answer took too long; ask for a shorter range")]
     TooSlow,
@@ -60,7 +63,7 @@ impl Refusal {
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Body => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::TooMuch(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::NoHistory | Refusal::Busy | Refusal::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::NoHistory | Refusal::Busy | Refusal::Unread | Refusal::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Store(_) | Refusal::Inside(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

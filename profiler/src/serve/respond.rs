@@ -1,6 +1,7 @@
 //! [`Page`]: a request's head in, a response out.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use store::Reader;
 
 use super::answers::{Extent, Failure, Labels, Status, Steps, ValueList};
 use super::ask::Desk;
@@ -18,7 +20,7 @@ use super::document::{Document, LIVE, NEEDS_TOKEN};
 use super::gate::{COOKIE_NAME, Entry};
 use super::question::{Form, Question, RangeQuestion};
 use super::refusal::Refusal;
-use super::{Settings, stacks};
+use super::{Answering, Settings, Tray, stacks};
 use crate::export::datadog::rfc3339;
 
 /// Below this a compressed answer is hardly shorter.
@@ -44,7 +46,15 @@ impl Content {
     fn new(kind: &'static str, bytes: Vec<u8>, gzip: bool) -> Content {
         let packed = if gzip && bytes.len() >= MIN_COMPRESSED { compress(&bytes, Compression::fast()) } else { None };
         let gzipped = packed.is_some();
-        Content { kind, bytes: packed.unwrap_or(bytes).into(), gzipped }
+        let mut bytes = packed.unwrap_or(bytes);
+        // It may lie here for minutes.
+        bytes.shrink_to_fit();
+        Content { kind, bytes: bytes.into(), gzipped }
+    }
+
+    /// The same, counted until it is read.
+    fn held(self, answering: &Arc<Answering>, tray: Tray) -> Content {
+        Content { bytes: answering.hold(tray, self.bytes), ..self }
     }
 
     fn json(value: &impl Serialize, gzip: bool) -> Result<Content, Refusal> {
@@ -76,19 +86,21 @@ impl Page {
         let now_ms = now_ms();
         let question = Question::parse(request.uri.path(), request.uri.query(), now_ms)?;
         let gzip = accepts_gzip(&request.headers);
-        let ask = &self.desk;
         let content = match question {
             Question::Document => return Ok(document(&self.live, StatusCode::OK, gzip)),
             Question::Status => self.status(now_ms, gzip).await?,
             Question::Labels(range) => {
-                ask.ask(move |reader| Content::json(&Labels::from(reader.labels(&range.query)?), gzip)).await?
+                let work = move |reader: &Reader| Content::json(&Labels::from(reader.labels(&range.query)?), gzip);
+                self.ask(Tray::Sums, work).await?
             }
             Question::Values { range, label, limit } => {
-                ask.ask(move |reader| Content::json(&ValueList::from(reader.values(&range.query, label, limit)?), gzip))
-                    .await?
+                self.ask(Tray::Sums, move |reader| {
+                    Content::json(&ValueList::from(reader.values(&range.query, label, limit)?), gzip)
+                })
+                .await?
             }
             Question::Series { range, by, step_ms, limit } => {
-                ask.ask(move |reader| {
+                self.ask(Tray::Sums, move |reader| {
                     let series = reader.series(&range.query, by, step_ms * NS_PER_MS, limit)?;
                     Content::json(&Steps::from(series), gzip)
                 })
@@ -96,7 +108,7 @@ impl Page {
             }
             Question::Profile(range) => {
                 let (node, info) = (self.settings.node.clone(), self.settings.info.clone());
-                ask.ask(move |reader| {
+                self.ask(Tray::Stacks, move |reader| {
                     let bytes = stacks::container(reader, &range, &node, &info)?;
                     Ok(Content::new("application/vnd.everflame.page", bytes, gzip))
                 })
@@ -107,8 +119,18 @@ impl Page {
         Ok(full(StatusCode::OK, content))
     }
 
+    /// Asks for what lies on a tray until it is read.
+    async fn ask(
+        &self,
+        tray: Tray,
+        work: impl FnOnce(&Reader) -> Result<Content, Refusal> + Send + 'static,
+    ) -> Result<Content, Refusal> {
+        let answering = Arc::clone(self.desk.answering());
+        self.desk.ask(tray, move |reader| Ok(work(reader)?.held(&answering, tray))).await
+    }
+
     async fn status(&self, now_ms: u64, gzip: bool) -> Result<Content, Refusal> {
-        let asked = self.desk.ask(|reader| Ok(reader.extent()?)).await;
+        let asked = self.desk.ask(Tray::Sums, |reader| Ok(reader.extent()?)).await;
         let history = match asked {
             Ok(extent) => extent,
             Err(Refusal::NoHistory) => None,
@@ -123,6 +145,7 @@ impl Page {
             now: now_ms,
             history: history.map(Extent::new),
             lost: moment.lost,
+            refused: self.desk.answering().refused(),
             notes: moment.notes,
         };
         Content::json(&status, gzip)
@@ -137,8 +160,10 @@ impl Page {
             Form::Folded => "text/plain; charset=utf-8",
             Form::Html => "text/html; charset=utf-8",
         };
-        let bytes = self.desk.ask(move |reader| stacks::file(reader, &range, form, &node, &info)).await?;
-        let mut response = full(StatusCode::OK, Content::new(kind, bytes, false));
+        let content = self.ask(Tray::Stacks, move |reader| {
+            Ok(Content::new(kind, stacks::file(reader, &range, form, &node, &info)?, false))
+        });
+        let mut response = full(StatusCode::OK, content.await?);
         if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
             response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
         }
@@ -168,7 +193,7 @@ impl Page {
         let extra = match refusal {
             Refusal::Method => Some((header::ALLOW, "GET, HEAD")),
             Refusal::NoToken => Some((header::WWW_AUTHENTICATE, "Bearer")),
-            Refusal::Busy | Refusal::NoHistory => Some((header::RETRY_AFTER, "5")),
+            Refusal::Busy | Refusal::Unread | Refusal::NoHistory => Some((header::RETRY_AFTER, "5")),
             // What comes after it on this connection may be its body.
             Refusal::Body => Some((header::CONNECTION, "close")),
             _ => None,

@@ -34,7 +34,7 @@ fn status_says_who_how_and_since_when() {
     assert!(now > 1_700_000_000_000);
     let (first, last) = served.kept.reader().unwrap().extent().unwrap().unwrap();
     let expected = json!({
-        "node": "node-1", "version": env!("CARGO_PKG_VERSION"), "frequency_hz": 99, "cpus": 2, "lost": 3,
+        "node": "node-1", "version": env!("CARGO_PKG_VERSION"), "frequency_hz": 99, "cpus": 2, "lost": 3, "refused": 0,
         "history": {"from": first / 1_000_000, "to": last / 1_000_000 + 1}, "notes": ["<b>a note</b>"],
     });
     assert_eq!(found, expected);

@@ -71,11 +71,15 @@ pub(crate) fn serving_these(batches: &[Batch], token: Option<Token>, bounds: Con
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
+    runtime.spawn(serve(listener, page_of(&kept, token), bounds));
+    Served { address, kept, _runtime: runtime, _folder: folder }
+}
+
+/// The page of a history.
+pub(crate) fn page_of(kept: &Arc<Kept>, token: Option<Token>) -> Arc<Page> {
     let info = ProfileInfo { frequency_hz: 99, cpus: 2, kernel_release: "6.1.0".to_owned() };
     let source: Arc<dyn Source> = kept.clone();
-    let page = Arc::new(Page::new(Settings { node: "node-1".to_owned(), info, gate: Gate { token }, source }));
-    runtime.spawn(serve(listener, page, bounds));
-    Served { address, kept, _runtime: runtime, _folder: folder }
+    Arc::new(Page::new(Settings { node: "node-1".to_owned(), info, gate: Gate { token }, source }))
 }
 
 /// The usual server: 30 batches of 10 s.
