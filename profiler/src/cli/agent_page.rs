@@ -10,10 +10,13 @@ use url::Url;
 
 use crate::kubectl::parcel::shown;
 use crate::profile::pprof::MAX_COMPRESSED_BYTES;
-use crate::serve::Token;
+use crate::serve::{LONGEST_LIFE, LONGEST_SILENCE, Token};
 
-/// One answer; the agent itself gives up after 30 s.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Until an agent that takes connections is reached.
+const CONNECTING: Duration = Duration::from_secs(10);
+/// Until the next bytes of an answer: somewhat longer than the agent takes for the first ones at worst, so that it is the one that says
+/// why there are none. A whole answer may take much longer over a slow link, as long as the agent keeps the connection.
+const PATIENCE: Duration = LONGEST_SILENCE.saturating_add(Duration::from_secs(10));
 
 /// How far an agent is.
 #[derive(Debug, Deserialize)]
@@ -83,8 +86,12 @@ impl Agent {
         );
         // Once for the whole process; an error says that somebody else was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client =
-            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE);
+        let mut client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECTING)
+            .read_timeout(PATIENCE)
+            .timeout(LONGEST_LIFE);
         if base.scheme() == "http" {
             // The image has no certificates, and a client that looks for the system's fails where there are none.
             client = client.tls_certs_only([]);

@@ -67,6 +67,8 @@ async fn of_pods(
             results.failed.push(anyhow::anyhow!("pods on node {} {not_asked}: {left}", group.node));
             break;
         }
+        // Minutes may pass with one that is large or an agent that is busy.
+        patience.say(format!("taking pod {} of {} out of the history", number + 1, group.pods.len()));
         let asked = Asked { name: &pod.name, namespace: Some(&pod.namespace), containers, node };
         match agent.take(&asked, range, patience).await {
             Ok(Taken { profile, title, seconds }) => {
@@ -93,6 +95,7 @@ async fn of_pods(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::time::Duration;
@@ -178,9 +181,14 @@ mod tests {
             _ => (StatusCode::OK, Body::from(profile(7))),
         })
         .await;
-        let mut patience = Patience::new(Duration::from_secs(60), &NEVER, &SILENT);
+        let said = RefCell::new(Vec::new());
+        let say = |text: String| said.borrow_mut().push(text);
+        let mut patience = Patience::new(Duration::from_secs(60), &NEVER, &say);
         let results = of_pods(&agent, &group(&["web-1", "db-0", "web-2"]), &[], "n1", RANGE, &mut patience).await;
         let (profiles, lines, failed) = words(&results);
+        let taking = |number: u32| format!("taking pod {number} of 3 out of the history");
+        let outage = ["the agent does not answer", "the agent is asked again"].map(str::to_owned);
+        assert_eq!(*said.borrow(), [&[taking(1)], &outage[..], &outage, &[taking(2), taking(3)]].concat());
         assert_eq!((profiles, failed), (vec![7, 7], Vec::new()));
         assert!(lines[1].starts_with("the agent on node n1 has no samples of the pod shop/db-0"), "{lines:?}");
     }

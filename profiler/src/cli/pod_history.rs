@@ -47,7 +47,8 @@ pub(super) fn run(words: &Pod, url: &str, wanted: &Wanted) -> anyhow::Result<Exi
     let duration = words.sampling.duration.unwrap_or(DEFAULT_DURATION);
     let agent = Agent::new(url, words.page_token_file.as_deref().map(Token::read).transpose()?)?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = Stop::watch().context("cannot watch for Ctrl-C")?;
+    // Only the waiting can be ended and give something. Otherwise a signal ends the program, as nobody looks during a question.
+    let stop = if words.next { Stop::watch().context("cannot watch for Ctrl-C")? } else { Stop::default() };
     let progress = std::io::stderr().is_terminal().then(Progress::start);
     let say = |text: String| {
         if let Some(progress) = &progress {
@@ -63,6 +64,7 @@ pub(super) fn run(words: &Pod, url: &str, wanted: &Wanted) -> anyhow::Result<Exi
         let status = agent.status().await?;
         let (node, range) = agent.range(status, duration, words.next, &mut patience).await?;
         let asked = Asked { name, namespace: namespace.as_deref(), containers: &wanted.containers, node: &node };
+        patience.say("taking the pod out of the history".to_owned());
         agent.take(&asked, range, &mut patience).await
     });
     if let Some(progress) = &progress {
@@ -113,6 +115,7 @@ impl Agent {
             let Some(pause) = patience.failed().filter(|_| !patience.is_stopped()) else { return Err(error) };
             patience.say("the agent does not answer".to_owned());
             patience.pause(pause).await;
+            patience.say("the agent is asked again".to_owned());
         }
     }
 
@@ -218,7 +221,10 @@ impl Asked<'_> {
     }
 
     async fn find(&self, agent: &Agent, range: Extent) -> anyhow::Result<Found> {
-        let namespaces = agent.values("namespace", range, &[format!("pod={}", self.name)]).await?;
+        // The agent lists the largest fifty, and a name such as `db-0` may be in more.
+        let mut filters = vec![format!("pod={}", self.name)];
+        filters.extend(self.namespace.map(|namespace| format!("namespace={namespace}")));
+        let namespaces = agent.values("namespace", range, &filters).await?;
         let namespace = self.namespace_of(namespaces, range)?;
         let mut found =
             Found { namespace, name: self.name.to_owned(), containers: Vec::new(), node: self.node.to_owned() };

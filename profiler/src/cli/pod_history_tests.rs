@@ -15,14 +15,17 @@ fn patience() -> Patience<'static> {
     Patience::new(LONGEST_OUTAGE, &NEVER, &SILENT)
 }
 
-/// Answers as a page does whose history has a pod `web-1` in two namespaces and `db-0` in one; asks for the token `sesame`.
+/// Answers as a page does whose history has a pod `web-1` in two namespaces, `db-0` in one and `job-0` in more than it lists without being
+/// asked for one; asks for the token `sesame`.
 fn page() -> Router {
     let values = |Query(words): Query<Vec<(String, String)>>| async move {
         let has = |filter: &str| words.iter().any(|(key, value)| key == "where" && value == filter);
         let asked = |label: &str| words.iter().any(|(key, value)| key == "label" && value == label);
         let list = match () {
             () if asked("container") => r#"{"value":"db","cpu_ns":9},{"value":"","cpu_ns":1}"#,
-            () if has("pod=web-1") => r#"{"value":"shop","cpu_ns":9},{"value":"data","cpu_ns":4}"#,
+            () if has("pod=job-0") && has("namespace=small") => r#"{"value":"small","cpu_ns":1}"#,
+            () if has("namespace=small") => "",
+            () if has("pod=web-1") || has("pod=job-0") => r#"{"value":"shop","cpu_ns":9},{"value":"data","cpu_ns":4}"#,
             () if has("pod=db-0") => r#"{"value":"data","cpu_ns":4}"#,
             () => "",
         };
@@ -63,6 +66,8 @@ async fn a_pod_is_found_in_the_namespace_that_has_it() {
     for (name, namespace, containers, expected) in [
         ("db-0", None, &[][..], Ok(("data", &["db", ""][..]))),
         ("web-1", Some("shop"), &[], Ok(("shop", &["db", ""]))),
+        ("job-0", Some("small"), &[], Ok(("small", &["db", ""]))),
+        ("db-0", Some("small"), &[], Err("the agent on node n1 has no samples of the pod small/db-0 in these 30 s")),
         ("db-0", None, &["db", "mesh"], Ok(("data", &["db"]))),
         ("web-1", None, &[], Err("2 pods are called web-1: data/web-1, shop/web-1")),
         ("db-0", Some("shop"), &[], Err("the agent on node n1 has no samples of the pod shop/db-0 in these 30 s")),
