@@ -23,14 +23,16 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts it and waits until every CPU is sampled. Its log is appended to `log`.
+    /// Starts it and waits until every CPU is sampled. Its log is appended to `log`. All samples are wanted, unless `words` have
+    /// another `--cpu-limit`.
     pub(crate) fn start(log: &Path, words: &[&str]) -> Agent {
-        let words = [&["--kubernetes", "off", "--node-name", "node-1"], words].concat();
+        let limit: &[&str] = if words.contains(&"--cpu-limit") { &[] } else { &["--cpu-limit", "50"] };
+        let words = [&["--kubernetes", "off", "--node-name", "node-1"], limit, words].concat();
         let mut command = Command::new(env!("CARGO_BIN_EXE_everflame"));
         command.env_remove("KUBECONFIG");
         let listens = format!("127.0.0.1:{}", free_port());
         let file = std::fs::File::options().create(true).append(true).open(log).unwrap();
-        command.args(["agent", "--cri", "off", "--cpu-limit", "50"]);
+        command.args(["agent", "--cri", "off"]);
         command.args(["--interval", "10s", "--shutdown-timeout", SHUTDOWN_TIMEOUT, "--listen", &listens]).args(words);
         command.env_remove("EVERFLAME_TESTSERVERS").env_remove("EVERFLAME_LONG");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
@@ -56,7 +58,11 @@ impl Agent {
 
     /// Name with labels → value.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
-        let answer = self.get("/metrics").unwrap();
+        Agent::metrics_in(&self.get("/metrics").unwrap())
+    }
+
+    /// Those of an answer to `/metrics`.
+    pub(crate) fn metrics_in(answer: &str) -> BTreeMap<String, f64> {
         let lines = answer.lines().filter(|line| line.starts_with("everflame_"));
         lines
             .filter_map(|line| line.rsplit_once(' '))
