@@ -22,7 +22,7 @@ pub(crate) struct Pod {
     pub(crate) name: String,
     pub(crate) uid: String,
     container: String,
-    container_id: String,
+    pub(crate) container_id: String,
     pids: BTreeSet<i32>,
     load: &'static [&'static str],
 }
@@ -71,6 +71,11 @@ impl Pod {
     pub(crate) fn is_named_by(&self, sample: &Sample) -> bool {
         let names = [("namespace", &self.namespace), ("pod", &self.name), ("container", &self.container)];
         names.iter().all(|(key, value)| sample.label(key) == *value)
+    }
+
+    /// Whether this is the first thread of one of its processes.
+    pub(crate) fn runs(&self, thread: i64) -> bool {
+        self.pids.iter().any(|pid| i64::from(*pid) == thread)
     }
 
     /// Whether the sample is of one of its processes, and in its container.

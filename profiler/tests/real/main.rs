@@ -22,6 +22,7 @@ mod kubernetes_capabilities;
 mod kubernetes_kubectl;
 mod kubernetes_pod_command;
 mod leaving;
+mod left_out;
 #[path = "../live/mod.rs"]
 mod live;
 mod loss;

@@ -83,7 +83,7 @@ fn ask(node: &Node, containers: &mut Containers) {
 }
 
 /// Samples of a profile by thread.
-fn by_thread(upload: &Upload) -> BTreeMap<i64, u64> {
+pub(crate) fn by_thread(upload: &Upload) -> BTreeMap<i64, u64> {
     let profile = decode(upload.form().attachment).unwrap();
     let mut threads = BTreeMap::new();
     for sample in &profile.sample {
@@ -163,23 +163,24 @@ fn judge(uploads: &[Upload], host: &Running, threads: &Threads, containers: &Con
     judged
 }
 
-/// A manifest of `deploy/`, with an interval and a budget for a test: all samples are wanted.
-fn manifest(name: &str) -> String {
+/// A manifest of `deploy/`, with an interval and a budget for a test, so that all samples are wanted, and with more words.
+pub(crate) fn manifest(name: &str, more: &[&str]) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name);
     let text = std::fs::read_to_string(file).unwrap();
-    let (is, for_test) = (r#"args: ["agent"]"#, r#"args: ["agent", "--interval", "10s", "--cpu-limit", "50"]"#);
+    let words = [&["agent", "--interval", "10s", "--cpu-limit", "50"], more].concat();
+    let (is, for_test) = (r#"args: ["agent"]"#, format!("args: {words:?}"));
     assert!(text.contains(is));
-    text.replace(is, for_test)
+    text.replace(is, &for_test)
 }
 
-fn start_agent(node: &Node, name: &str, text: &str, daemon_set: &[&str]) {
+pub(crate) fn start_agent(node: &Node, name: &str, text: &str, daemon_set: &[&str]) {
     node.apply(name, text);
     let words = [&["rollout", "status", "--timeout=280s"], daemon_set].concat();
     node.plane.ask(&words);
 }
 
 /// As an upgrade does it: SIGTERM, then what is left is delivered.
-fn end_agent(node: &Node, daemon_set: &[&str]) {
+pub(crate) fn end_agent(node: &Node, daemon_set: &[&str]) {
     node.plane.ask(&[&["delete", "--cascade=foreground", "--wait", "--timeout=280s"], daemon_set].concat());
 }
 
@@ -201,7 +202,7 @@ fn kubernetes_pods_samples_carry_their_pod_under_each_manifest() {
     let host = Running::fixture(&programs.c, &[]);
 
     let everflame = ["daemonset/everflame", "--namespace=everflame"];
-    start_agent(&node, "hardened.yaml", &manifest("hardened-ds.yaml"), &everflame);
+    start_agent(&node, "hardened.yaml", &manifest("hardened-ds.yaml", &[]), &everflame);
     let (threads, ended) = (Mutex::new(Threads::new()), AtomicBool::new(false));
     let mut containers = Containers::new();
     let judged = std::thread::scope(|scope| {
@@ -267,7 +268,7 @@ fn kubernetes_pods_samples_carry_their_pod_under_each_manifest() {
     let whole = whole.replace("{path: /run/containerd/containerd.sock,", &socket);
     assert!(whole.contains(&socket));
     for (name, text, daemon_set, named) in [
-        ("privileged.yaml", manifest("privileged-ds.yaml"), everflame, true),
+        ("privileged.yaml", manifest("privileged-ds.yaml", &[]), everflame, true),
         ("bare.yaml", old, ["daemonset/profiler", "--namespace=default"], false),
         ("earlier.yaml", whole, ["daemonset/otel-profiling-agent", "--namespace=default"], true),
     ] {
