@@ -1,5 +1,8 @@
 //! Headers, tokens and certificates of the sinks. A word of `--header` and its like is for every sink; with a sink's address and a
 //! space before it, it is for that sink alone.
+//!
+//! What is for one sink goes before what the environment says beside that sink's variable, and this before what is for every sink,
+//! in whatever order the words come: otherwise one server would be shown the secret that is meant for another.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,9 +13,12 @@ use super::agent_args::Agent;
 use crate::export::address::{self, Address, Endpoint};
 use crate::export::settings::{Secret, SinkSettings};
 
+/// The header that a token goes into; in lower case, as all names here.
+const AUTHORIZATION: &str = "authorization";
+
 /// A word, and whom it is for.
 struct Aimed<'word> {
-    /// The sink's address as it is shown; `None`: every sink.
+    /// The sink's [`key`]; `None`: every sink.
     sink: Option<String>,
     value: &'word str,
 }
@@ -27,25 +33,52 @@ pub(super) fn split(word: &str) -> Option<(&str, &str)> {
 impl<'word> Aimed<'word> {
     fn read(flag: &str, word: &'word str, sinks: &[SinkSettings]) -> anyhow::Result<Aimed<'word>> {
         let Some((address, value)) = split(word) else { return Ok(Aimed { sink: None, value: word }) };
-        let sink = address::parse(address).with_context(|| format!("--{flag}"))?.to_string();
+        let address = address::parse(address).with_context(|| format!("--{flag}"))?;
+        anyhow::ensure!(
+            !sinks.is_empty(),
+            "--{flag} is for {address}, and there is no sink: name it with --to as well"
+        );
+        let sink = key(&address);
         let known: Vec<String> = sinks.iter().map(|sink| sink.address.to_string()).collect();
-        anyhow::ensure!(known.contains(&sink), "--{flag} is for {sink}, and the sinks are: {}", known.join(", "));
+        anyhow::ensure!(
+            sinks.iter().any(|known| key(&known.address) == sink),
+            "--{flag} is for {address}, and the sinks are: {}",
+            known.join(", ")
+        );
         Ok(Aimed { sink: Some(sink), value })
     }
+
+    fn is_for(&self, sink: &str) -> bool {
+        self.sink.as_deref() == Some(sink)
+    }
+
+    fn is_for_all(&self) -> bool {
+        self.sink.is_none()
+    }
+}
+
+/// The address as it is shown, without the slash that an environment's has at its end and a word's has not.
+fn key(address: &Address) -> String {
+    address.to_string().trim_end_matches('/').to_owned()
+}
+
+/// `NAME: VALUE`.
+fn header(text: &str) -> anyhow::Result<(String, Secret)> {
+    let (name, value) = text.split_once(':').context("--header must be NAME: VALUE")?;
+    Ok((name.trim().to_ascii_lowercase(), Secret(value.trim().to_owned())))
 }
 
 /// Where a flag's file goes.
 type Place = fn(&mut SinkSettings) -> &mut Option<PathBuf>;
 
-/// Gives each sink what is for it. What the environment said beside a sink's own variable stays, unless a word is for that sink.
+/// Gives each sink what is for it.
 pub(super) fn give(words: &Agent, sinks: &mut [SinkSettings]) -> anyhow::Result<()> {
+    let mut headers = Vec::new();
     for word in &words.header {
         let aimed = Aimed::read("header", word, sinks)?;
-        let (name, value) = aimed.value.split_once(':').context("--header must be NAME: VALUE")?;
-        let header = (name.trim().to_ascii_lowercase(), Secret(value.trim().to_owned()));
-        let is_for = |sink: &SinkSettings| aimed.sink.as_ref().is_none_or(|for_it| *for_it == sink.address.to_string());
-        sinks.iter_mut().filter(|sink| is_for(sink)).for_each(|sink| sink.headers.push(header.clone()));
+        headers.push((header(aimed.value)?, aimed));
     }
+    let authorized: Vec<bool> = sinks.iter_mut().map(|sink| give_headers(&headers, sink)).collect();
     let files: [(&str, &[String], Place); 4] = [
         ("token-file", &words.token_file, |sink| &mut sink.bearer_token_file),
         ("ca-file", &words.ca_file, |sink| &mut sink.tls.certificate_authority),
@@ -54,10 +87,12 @@ pub(super) fn give(words: &Agent, sinks: &mut [SinkSettings]) -> anyhow::Result<
     ];
     for (flag, list, place) in files {
         let aimed = list.iter().map(|word| Aimed::read(flag, word, sinks)).collect::<anyhow::Result<Vec<_>>>()?;
-        for sink in sinks.iter_mut() {
-            let address = sink.address.to_string();
-            let own = only(flag, aimed.iter().filter(|aimed| aimed.sink.as_ref() == Some(&address)))?;
-            let shared = only(flag, aimed.iter().filter(|aimed| aimed.sink.is_none()))?;
+        for (sink, &authorized) in sinks.iter_mut().zip(&authorized) {
+            let address = key(&sink.address);
+            let own = only(flag, aimed.iter().filter(|aimed| aimed.is_for(&address)))?;
+            let shared = only(flag, aimed.iter().filter(|aimed| aimed.is_for_all()))?;
+            // A token takes the place of whatever is in that header.
+            let shared = shared.filter(|_| flag != "token-file" || !authorized);
             let file = place(sink);
             *file = own.or(file.take()).or(shared);
         }
@@ -65,8 +100,32 @@ pub(super) fn give(words: &Agent, sinks: &mut [SinkSettings]) -> anyhow::Result<
     Ok(())
 }
 
+/// Of equal names the last one is sent. Whether the sink has an authorization of its own: by a word for it alone, its environment, or
+/// a user in its address.
+fn give_headers(headers: &[((String, Secret), Aimed<'_>)], sink: &mut SinkSettings) -> bool {
+    let address = key(&sink.address);
+    let own = headers.iter().filter(|(_, aimed)| aimed.is_for(&address)).map(|(header, _)| header.clone());
+    sink.headers.extend(own);
+    let has_user = matches!(&sink.address, Address::Server(server) if server.credentials.is_some());
+    let authorized = has_user || in_force(sink, AUTHORIZATION).is_some();
+    let shared = headers.iter().filter(|(_, aimed)| aimed.is_for_all()).map(|(header, _)| header.clone());
+    let shared = shared.filter(|(name, _)| name != AUTHORIZATION || !authorized);
+    sink.headers.splice(0..0, shared);
+    authorized
+}
+
+/// The value that is sent under a name.
+fn in_force<'sink>(sink: &'sink SinkSettings, name: &str) -> Option<&'sink Secret> {
+    sink.headers.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
 fn only<'word>(flag: &str, words: impl Iterator<Item = &'word Aimed<'word>>) -> anyhow::Result<Option<PathBuf>> {
     let files: Vec<PathBuf> = words.map(|word| word.value.into()).collect();
+    // A variable that is empty, in a manifest or a shell.
+    anyhow::ensure!(
+        files.iter().all(|file| !file.as_os_str().is_empty()),
+        "--{flag} names no file: give a path, or leave the flag and its variable away"
+    );
     anyhow::ensure!(
         files.len() < 2,
         "--{flag} is there twice for one sink: begin each with its sink's address and a space"
@@ -87,8 +146,9 @@ pub(super) fn shared(words: &Agent, sinks: &[SinkSettings]) -> Vec<String> {
     };
     let mut sentences = Vec::new();
     for word in words.header.iter().filter(|word| split(word).is_none()) {
-        let name = word.split(':').next().unwrap_or_default().trim();
-        sentences.extend(told(format!("the header {name}"), sinks.iter().collect()));
+        let Ok((name, value)) = header(word) else { continue };
+        let with_it = sinks.iter().filter(|sink| in_force(sink, &name) == Some(&value));
+        sentences.extend(told(format!("the header {name}"), with_it.collect()));
     }
     for file in words.token_file.iter().filter(|word| split(word).is_none()) {
         let path = PathBuf::from(file);
@@ -163,6 +223,84 @@ mod tests {
         }
     }
 
+    /// What the only OTLP sink of the environment is sent: the value of a header, and the token's file.
+    fn sent(words: &[&str], headers: &str, name: &str) -> (Option<String>, Option<PathBuf>) {
+        let variable = |known: &str| match known {
+            "OTEL_EXPORTER_OTLP_ENDPOINT" => Some("https://c:4318".to_owned()),
+            "OTEL_EXPORTER_OTLP_HEADERS" => Some(headers.to_owned()),
+            _ => None,
+        };
+        let sinks = super::super::sink_words::settings(&agent(words), variable).unwrap();
+        let [sink] = sinks.as_slice() else { panic!("one sink") };
+        (in_force(sink, name).map(|value| value.0.clone()), sink.bearer_token_file.clone())
+    }
+
+    #[test]
+    fn of_headers_of_one_name_the_sink_s_own_is_sent_before_its_environment_s_and_that_before_everybody_s() {
+        const OWN: &str = "--header=otlp+https://c:4318 X-Key: own";
+        const SHARED: &str = "--header=x-key: shared";
+        let table: [(&[&str], &str, &str); 7] = [
+            (&[OWN, SHARED], "x-key=environment", "own"),
+            (&[SHARED, OWN], "x-key=environment", "own"),
+            (&[SHARED, OWN], "", "own"),
+            (&[OWN, SHARED], "", "own"),
+            (&[SHARED], "x-key=environment", "environment"),
+            (&[SHARED], "x-other=environment", "shared"),
+            (&[], "x-key=environment", "environment"),
+        ];
+        for (words, environment, value) in table {
+            let (sent, _) = sent(words, environment, "x-key");
+            assert_eq!(sent.as_deref(), Some(value), "{words:?} {environment}");
+        }
+    }
+
+    #[test]
+    fn a_token_for_all_does_not_take_the_place_of_a_sink_s_own_authorization() {
+        const OWN: &str = "--header=otlp+https://c:4318 Authorization: own";
+        const OWN_TOKEN: &str = "--token-file=otlp+https://c:4318 /own";
+        const TOKEN: &str = "--token-file=/shared";
+        const SHARED: &str = "--header=authorization: shared";
+        /// Words, the environment's headers, and what is sent: header and token.
+        type Row = (&'static [&'static str], &'static str, Option<&'static str>, Option<&'static str>);
+        let table: [Row; 7] = [
+            (&[OWN, TOKEN], "", Some("own"), None),
+            (&[TOKEN, OWN], "", Some("own"), None),
+            (&[TOKEN], "authorization=environment", Some("environment"), None),
+            (&[TOKEN, OWN_TOKEN], "authorization=environment", Some("environment"), Some("/own")),
+            (&[OWN_TOKEN, TOKEN], "", None, Some("/own")),
+            (&[TOKEN], "x-key=environment", None, Some("/shared")),
+            // Both are for all: nobody's own is lost.
+            (&[SHARED, TOKEN], "", Some("shared"), Some("/shared")),
+        ];
+        for (words, environment, header, token) in table {
+            let (sent, file) = sent(words, environment, AUTHORIZATION);
+            assert_eq!((sent.as_deref(), file.as_deref()), (header, token.map(Path::new)), "{words:?} {environment}");
+        }
+
+        // A user in the address is an authorization as well; the other sink has none.
+        let sinks = given(&[TOKEN, SHARED]).unwrap();
+        let [datadog, otlp] = sinks.as_slice() else { panic!("two sinks") };
+        assert_eq!((in_force(otlp, AUTHORIZATION), &otlp.bearer_token_file), (None, &None));
+        assert_eq!(in_force(datadog, AUTHORIZATION), Some(&Secret("shared".into())));
+        assert_eq!(datadog.bearer_token_file.as_deref(), Some(Path::new("/shared")));
+    }
+
+    #[test]
+    fn a_sink_of_the_environment_is_named_with_and_without_the_slash_at_its_end() {
+        let variable =
+            |name: &str| (name == "OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT").then(|| "https://c:4318".to_owned());
+        for address in ["otlp+https://c:4318/", "otlp+https://c:4318", "otlp+https://c"] {
+            let (header, file) = (format!("--header={address} x-key: own"), format!("--ca-file={address} /own.pem"));
+            let sinks = super::super::sink_words::settings(&agent(&[&header, &file]), variable).unwrap();
+            assert_eq!(sinks[0].address.to_string(), "otlp+https://c:4318/", "as it is shown");
+            assert_eq!(in_force(&sinks[0], "x-key"), Some(&Secret("own".into())), "{address}");
+            assert_eq!(sinks[0].tls.certificate_authority.as_deref(), Some(Path::new("/own.pem")), "{address}");
+        }
+        let none = super::super::sink_words::settings(&agent(&["--ca-file=otlp+https://c /own.pem"]), |_| None);
+        let error = "--ca-file is for otlp+https://c:4318, and there is no sink: name it with --to as well";
+        assert_eq!(none.unwrap_err().to_string(), error);
+    }
+
     #[test]
     fn what_can_not_be_given_is_an_error_without_the_secret() {
         for (word, error) in [
@@ -173,6 +311,9 @@ mod tests {
             ("--header=gopher://c authorization: hidden", "--header"),
             ("--header=datadog+http://dd hidden", "--header must be NAME: VALUE"),
             ("--token-file=/a,/b", "--token-file is there twice for one sink"),
+            ("--token-file=", "--token-file names no file: give a path, or leave the flag and its variable away"),
+            ("--client-key=datadog+http://dd ", "--client-key names no file"),
+            ("--ca-file=/a,", "--ca-file names no file"),
         ] {
             let found = format!("{:#}", given(&[word]).unwrap_err());
             assert!(found.starts_with(error), "{found}");
@@ -197,6 +338,8 @@ mod tests {
             &["--to=otlp+grpc://a:4317,otlp+http://a:4318,file:///x", "--header=x-key: 1", "--token-file=/t"][..],
             &[two, "--header=otlp+grpc://a:4317 x-key: 1", "--token-file=otlp+grpc://a:4317 /t", "--ca-file=/ca.pem"],
             &[two, "--token-file=/t", "--token-file=otlp+grpc://a:4317 /other"],
+            &[two, "--header=x-key: 1", "--header=otlp+grpc://a:4317 x-key: 2"],
+            &[two, "--token-file=/t", "--header=otlp+grpc://a:4317 authorization: 2"],
         ] {
             assert_eq!(told(words), Vec::<String>::new(), "{words:?}");
         }
