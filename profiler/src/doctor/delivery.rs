@@ -14,9 +14,9 @@ pub enum Answer {
         /// Whether it lists `/profiling/v1/input`.
         takes_profiles: bool,
     },
-    /// An HTTP answer with this status from a server that was asked for `/`.
+    /// An HTTP answer with this status to `GET /info` that is none of a Datadog agent.
     Http(u16),
-    /// A request without profiles was taken (OTLP).
+    /// A request without profiles was taken (OTLP, Pyroscope).
     TakesProfiles,
     /// It was not: the server's words.
     Refused(String),
@@ -33,8 +33,10 @@ pub fn sink(address: &str, wire: Option<Wire>, answer: &Answer, platform: &Platf
     const NAME: &str = "sink";
     let ask = match (wire, answer) {
         (_, Answer::Folder) => return Check::ok(NAME, "the folder can be written", address),
-        (Some(Wire::Datadog), _) | (_, Answer::DatadogAgent { .. }) => format!("{address}, GET /info"),
-        (_, Answer::TakesProfiles | Answer::Refused(_)) | (Some(Wire::OtlpGrpc | Wire::OtlpHttp), _) => {
+        (Some(Wire::Datadog), _) | (_, Answer::DatadogAgent { .. } | Answer::Http(_)) => {
+            format!("{address}, GET /info")
+        }
+        (Some(_), _) | (_, Answer::TakesProfiles | Answer::Refused(_)) => {
             format!("{address}, a request without profiles")
         }
         _ => format!("{address}, GET"),
@@ -47,18 +49,24 @@ pub fn sink(address: &str, wire: Option<Wire>, answer: &Answer, platform: &Platf
             let fix = "enable its APM (DD_APM_ENABLED=true, trace-agent 7.20 or newer)";
             Check::fail(NAME, format!("a Datadog agent {version} that takes no profiles"), ask, fix)
         }
-        Answer::Http(status) if wire == Some(Wire::Datadog) => {
-            let fix = "name the trace agent's port (8126) or its socket (apm.socket)";
+        Answer::Http(status) => {
+            let fix = match status {
+                401 | 403 => "check --header and --token-file",
+                _ => "name the trace agent's port (8126) or its socket (apm.socket)",
+            };
             Check::fail(NAME, format!("answers {status}, not like a Datadog agent"), ask, fix)
         }
-        Answer::Http(status @ (401 | 403)) => {
-            Check::warn(NAME, format!("answers {status}"), ask, "check --header and --token-file")
-        }
-        Answer::Http(status) => Check::ok(NAME, format!("answers (HTTP {status})"), ask),
         Answer::TakesProfiles => Check::ok(NAME, "takes profiles", ask),
         Answer::Refused(why) => {
-            let fix = "check --header and --token-file; a collector needs --feature-gates=service.profilesSupport and a pipeline of \
-                       profiles";
+            let fix = match wire {
+                Some(Wire::Pyroscope) => {
+                    "check --header and --token-file, and that Pyroscope is there (port 4040, or a gateway's address and path)"
+                }
+                _ => {
+                    "check --header and --token-file; a collector needs --feature-gates=service.profilesSupport and a pipeline of \
+                     profiles"
+                }
+            };
             Check::fail(NAME, why.clone(), ask, fix)
         }
         Answer::Folder => Check::ok(NAME, "the folder can be written", ask),
@@ -147,15 +155,30 @@ fn place(name: &'static str, setting: &str, path: &str, state: &FolderState, wan
     Check::ok(name, found, path)
 }
 
+/// Why an address can't be listened on, in the system's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotListening {
+    /// Somebody listens there.
+    Taken(String),
+    /// Nobody could: a name that is none, an address of another machine, a port that this user may not have.
+    Impossible(String),
+}
+
 /// An address to listen on; `name` says what for.
-pub fn listen(name: &'static str, setting: &str, address: &str, tried: &Result<(), String>) -> Check {
+pub fn listen(name: &'static str, setting: &str, address: &str, tried: &Result<(), NotListening>) -> Check {
     let source = format!("{setting} {address}");
     match tried {
         Ok(()) => Check::ok(name, "the address is free", source),
-        Err(why) => {
+        Err(NotListening::Taken(why)) => {
             let fix =
                 format!("an agent that runs already has it, or another program: then choose another with {setting}");
             Check::warn(name, why.clone(), source, fix)
+        }
+        Err(NotListening::Impossible(why)) => {
+            let fix = format!(
+                "write {setting} HOST:PORT with an address of this machine that this user may listen on, or {setting} off"
+            );
+            Check::fail(name, why.clone(), source, fix)
         }
     }
 }
@@ -174,9 +197,12 @@ mod tests {
             (Some(Wire::Datadog), agent(false), Verdict::Fail, "DD_APM_ENABLED"),
             (Some(Wire::Datadog), Answer::Http(404), Verdict::Fail, "8126"),
             (Some(Wire::Datadog), Answer::Failed("refused".into()), Verdict::Fail, "DD_APM_NON_LOCAL_TRAFFIC"),
-            (Some(Wire::Pyroscope), Answer::Http(404), Verdict::Ok, ""),
+            (Some(Wire::Datadog), Answer::Http(401), Verdict::Fail, "--token-file"),
+            (Some(Wire::Pyroscope), Answer::TakesProfiles, Verdict::Ok, ""),
+            (Some(Wire::Pyroscope), Answer::Refused("answered 404".into()), Verdict::Fail, "4040"),
+            (Some(Wire::Pyroscope), Answer::Refused("answered 401".into()), Verdict::Fail, "--token-file"),
+            (Some(Wire::Pyroscope), Answer::Failed("answered 503".into()), Verdict::Fail, "network policies"),
             (Some(Wire::OtlpHttp), Answer::Refused("answered 404".into()), Verdict::Fail, "profilesSupport"),
-            (Some(Wire::Pyroscope), Answer::Http(401), Verdict::Warn, "--token-file"),
             (Some(Wire::OtlpGrpc), Answer::TakesProfiles, Verdict::Ok, ""),
             (None, Answer::TakesProfiles, Verdict::Ok, ""),
             (Some(Wire::OtlpGrpc), Answer::Failed("no route".into()), Verdict::Fail, "network policies"),
@@ -215,9 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_taken_is_a_warning_that_names_its_setting() {
-        assert_eq!(listen("page", "--page", "127.0.0.1:1", &Ok(())).verdict, Verdict::Ok);
-        let taken = listen("page", "--page", "127.0.0.1:1", &Err("in use".into()));
-        assert_eq!((taken.verdict, taken.fix.contains("--page")), (Verdict::Warn, true));
+    fn an_address_that_is_taken_is_a_warning_and_one_that_nobody_could_have_a_failure() {
+        for (tried, verdict, fix) in [
+            (Ok(()), Verdict::Ok, ""),
+            (Err(NotListening::Taken("in use".into())), Verdict::Warn, "choose another with --page"),
+            (
+                Err(NotListening::Impossible("cannot assign".into())),
+                Verdict::Fail,
+                "write --page HOST:PORT with an address of this machine that this user may listen on, or --page off",
+            ),
+        ] {
+            let check = listen("page", "--page", "127.0.0.1:1", &tried);
+            assert!(check.verdict == verdict && check.fix.contains(fix), "{check:?}");
+        }
     }
 }

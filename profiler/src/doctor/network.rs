@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api as KubeApi;
 use kube::api::ListParams;
 
-use super::delivery::{Answer, FolderState};
+use super::delivery::{Answer, FolderState, NotListening};
 use super::node::{Api, ApiAnswer, Runtime};
 use crate::export::address::{Address, Server, Wire};
+use crate::export::counters::Answered;
 use crate::export::settings::SinkSettings;
 use crate::export::transport::{self, TransportError, http};
 use crate::export::{Message, Outcome};
@@ -19,6 +20,8 @@ use crate::identity::{RuntimeSocket, Sockets, cri, docker, watch};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What of an answer is shown, characters.
 const MAX_SHOWN: usize = 200;
+/// Pyroscope's word for a push without profiles, in Connect's answers: whose it is was looked at before, and found good.
+const NO_PROFILES: &str = "invalid_argument";
 
 /// Asks the API server for the own node and for one of its pods.
 pub async fn api_server(node: &str) -> Api {
@@ -66,27 +69,35 @@ pub async fn sink(settings: &SinkSettings) -> Answer {
                 Err(error) => return Answer::Failed(shown(&error.to_string())),
             };
             match wire {
-                Wire::OtlpGrpc | Wire::OtlpHttp => send_nothing(settings, wire).await,
-                Wire::Datadog | Wire::Pyroscope => ask(settings, server).await,
+                Wire::OtlpGrpc | Wire::OtlpHttp | Wire::Pyroscope => send_nothing(settings, wire).await,
+                Wire::Datadog => ask(settings, server).await,
             }
         }
     }
 }
 
-/// A request without profiles, on the way that those with profiles take. The protocol has it taken: "present and empty is full
-/// success" (OTLP specification), and a collector without the signal says UNIMPLEMENTED or 404.
+/// A request without profiles, on the way that those with profiles take. OTLP has it taken: "present and empty is full success"
+/// (OTLP specification), and a collector without the signal says UNIMPLEMENTED or 404. Of those who speak Pyroscope's
+/// API some take it; Pyroscope itself says what is wrong with it, once it has found tenant and token to be right.
 async fn send_nothing(settings: &SinkSettings, wire: Wire) -> Answer {
     let transport = match transport::open(settings, Some(wire)) {
         Ok(transport) => transport,
         Err(error) => return Answer::Failed(shown(&error.to_string())),
     };
-    let headers = vec![("content-type".to_owned(), "application/x-protobuf".to_owned())];
-    // An ExportProfilesServiceRequest with nothing in it has no bytes.
+    let headers: &[(&str, &str)] = match wire {
+        Wire::Pyroscope => &[("content-type", "application/proto"), ("connect-protocol-version", "1")],
+        _ => &[("content-type", "application/x-protobuf")],
+    };
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    // Neither an ExportProfilesServiceRequest nor a PushRequest with nothing in it has bytes.
     let nothing = Message { id: [0; 16], start_ns: 0, samples: 0, headers, body: Bytes::new() };
     match tokio::time::timeout(PATIENCE, transport.send(&nothing)).await {
         Err(_) => Answer::Failed(format!("no answer in {} s", PATIENCE.as_secs())),
-        Ok(answer) => match answer.outcome {
+        Ok(transport::Answer { outcome, answered }) => match outcome {
             Outcome::Delivered => Answer::TakesProfiles,
+            Outcome::Refused(why) if wire == Wire::Pyroscope && why.contains(NO_PROFILES) => Answer::TakesProfiles,
+            // A token or key that is not taken: the server is there.
+            Outcome::Retry(_, why) if answered == Answered::Rejected => Answer::Refused(shown(&why)),
             Outcome::Retry(_, why) => Answer::Failed(shown(&why)),
             Outcome::TooLarge(why) | Outcome::Refused(why) => Answer::Refused(shown(&why)),
         },
@@ -116,24 +127,32 @@ pub async fn runtime(choice: &RuntimeSocket, root: &std::path::Path) -> Runtime 
 /// Whether an address can be listened on.
 ///
 /// # Errors
-/// The system's words.
-pub async fn listen(address: &str) -> Result<(), String> {
-    tokio::net::TcpListener::bind(address).await.map(|_| ()).map_err(|error| shown(&error.to_string()))
+/// [`NotListening`], with the system's words.
+pub async fn listen(address: &str) -> Result<(), NotListening> {
+    tokio::net::TcpListener::bind(address).await.map(|_| ()).map_err(|error| {
+        let why = shown(&error.to_string());
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            NotListening::Taken(why)
+        } else {
+            NotListening::Impossible(why)
+        }
+    })
 }
 
+/// Whether it is a Datadog agent that takes profiles.
 async fn ask(settings: &SinkSettings, server: &Server) -> Answer {
-    let may_be_datadog = matches!(server.wire, None | Some(Wire::Datadog));
-    let path = if may_be_datadog { "/info".to_owned() } else { format!("{}/", server.base_path) };
-    let (status, body) = match http::get(settings, server, &path).await {
+    let (status, body) = match http::get(settings, server, "/info").await {
         Err(error) => return Answer::Failed(shown(&error.to_string())),
         Ok(Err(why)) => return Answer::Failed(shown(&why)),
         Ok(Ok(answer)) => answer,
     };
     match datadog_agent(&body) {
-        Some(agent) if may_be_datadog => agent,
+        Some(agent) => agent,
+        // A proxy in front of one that is away.
+        None if (500..=599).contains(&status) => Answer::Failed(format!("answers {status}")),
         // Told by its port alone.
-        _ if server.wire.is_none() => Answer::UnknownWire,
-        _ => Answer::Http(status),
+        None if server.wire.is_none() => Answer::UnknownWire,
+        None => Answer::Http(status),
     }
 }
 
@@ -149,6 +168,7 @@ fn datadog_agent(body: &[u8]) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use axum::Router;
+    use axum::http::{HeaderMap, StatusCode};
     use axum::routing::{get, post};
 
     use super::*;
@@ -176,6 +196,7 @@ mod tests {
         let without = serve(info("/v0.3/traces")).await;
         let other = serve(Router::new()).await;
         let collector = serve(Router::new().route(Wire::OtlpHttp.request_path(), post(|| async {}))).await;
+        let away = serve(Router::new().fallback(|| async { StatusCode::SERVICE_UNAVAILABLE })).await;
         for (address, wanted) in [
             (format!("datadog+http://127.0.0.1:{with}"), agent(true)),
             (format!("http://127.0.0.1:{with}"), agent(true)),
@@ -183,12 +204,61 @@ mod tests {
             (format!("datadog+http://127.0.0.1:{other}"), Answer::Http(404)),
             (format!("http://127.0.0.1:{other}"), Answer::UnknownWire),
             (format!("otlp+http://127.0.0.1:{collector}"), Answer::TakesProfiles),
-            (format!("pyroscope+http://127.0.0.1:{other}/base"), Answer::Http(404)),
+            (format!("datadog+http://127.0.0.1:{away}"), Answer::Failed("answers 503".into())),
         ] {
             assert_eq!(ask_at(&address).await, wanted, "{address}");
         }
-        let without_profiles = ask_at(&format!("otlp+http://127.0.0.1:{other}")).await;
-        assert!(matches!(&without_profiles, Answer::Refused(why) if why.contains("404")), "{without_profiles:?}");
+        for scheme in ["otlp+http", "pyroscope+http"] {
+            let without_profiles = ask_at(&format!("{scheme}://127.0.0.1:{other}/base")).await;
+            assert!(matches!(&without_profiles, Answer::Refused(why) if why.contains("404")), "{without_profiles:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pyroscope_is_asked_by_a_push_without_profiles() {
+        let answering = |status: StatusCode, body: &'static str| {
+            let push = post(move |headers: HeaderMap, body_sent: Bytes| async move {
+                assert_eq!((&headers["content-type"], body_sent.len()), (&"application/proto".parse().unwrap(), 0));
+                (status, body)
+            });
+            serve(Router::new().route(&format!("/base{}", Wire::Pyroscope.request_path()), push))
+        };
+        let no_profiles = r#"{"code":"invalid_argument","message":"no profiles received"}"#;
+        let no_tenant = r#"{"code":"unauthenticated","message":"no org id"}"#;
+        for (status, body, wanted) in [
+            (StatusCode::OK, "", "TakesProfiles"),
+            (StatusCode::BAD_REQUEST, no_profiles, "TakesProfiles"),
+            (StatusCode::BAD_REQUEST, "what?", "Refused"),
+            (StatusCode::UNAUTHORIZED, no_tenant, "Refused"),
+            (StatusCode::SERVICE_UNAVAILABLE, "", "Failed"),
+        ] {
+            let port = answering(status, body).await;
+            let answer = ask_at(&format!("pyroscope+http://127.0.0.1:{port}/base")).await;
+            assert!(format!("{answer:?}").starts_with(wanted), "{status} {body}: {answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_not_taken_is_told_from_a_server_that_is_away() {
+        let refusing =
+            serve(Router::new().fallback(|| async { (StatusCode::UNAUTHORIZED, "token has expired") })).await;
+        for scheme in ["otlp+http", "pyroscope+http"] {
+            let answer = ask_at(&format!("{scheme}://127.0.0.1:{refusing}")).await;
+            assert!(matches!(&answer, Answer::Refused(why) if why.contains("401")), "{scheme}: {answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_told_from_one_that_can_not_be_listened_on() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = listen(&listener.local_addr().unwrap().to_string()).await;
+        assert!(matches!(taken, Err(NotListening::Taken(_))), "{taken:?}");
+        assert_eq!(listen("127.0.0.1:0").await, Ok(()));
+        // RFC 5737: nobody's.
+        for address in ["192.0.2.1:80", "127.0.0.1", "127.0.0.1:99999"] {
+            let answer = listen(address).await;
+            assert!(matches!(answer, Err(NotListening::Impossible(_))), "{address}: {answer:?}");
+        }
     }
 
     #[tokio::test]
