@@ -2,7 +2,7 @@
 //!
 //! By paths and not by ids: what is made below one of them later is excluded from its first sample on.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// See the module documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,11 +12,19 @@ pub struct ExcludedCgroups {
 }
 
 impl ExcludedCgroups {
-    /// Paths as `/proc/PID/cgroup` shows them, or below one of the `roots` at which the hierarchy is mounted.
+    /// Paths as `/proc/PID/cgroup` shows them, or below one of the `roots` at which the hierarchy is mounted; with slashes and dots as
+    /// people write them, but without `..`.
     pub fn new(paths: &[PathBuf], roots: &[&Path]) -> ExcludedCgroups {
         let inside = |path: &PathBuf| {
             let inside = roots.iter().find_map(|root| path.strip_prefix(root).ok()).unwrap_or(path);
-            format!("/{}", inside.to_string_lossy().trim_matches('/'))
+            let names: Vec<_> = inside
+                .components()
+                .filter_map(|part| match part {
+                    Component::Normal(name) => Some(name.to_string_lossy()),
+                    _ => None,
+                })
+                .collect();
+            format!("/{}", names.join("/"))
         };
         ExcludedCgroups { paths: paths.iter().map(inside).collect() }
     }
@@ -47,7 +55,9 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_excluded_with_all_below_it_and_no_other() {
-        let paths = ["/sys/fs/cgroup/system.slice/", "user.slice/a", "/host/cgroup/b"].map(PathBuf::from);
+        let paths =
+            ["/sys/fs/cgroup/system.slice/", "user.slice/a", "/host/cgroup/b", "/sys/fs/cgroup//c//d", "./e/./f/"];
+        let paths = paths.map(PathBuf::from);
         let excluded = ExcludedCgroups::new(&paths, &[Path::new("/host/cgroup"), Path::new("/sys/fs/cgroup")]);
         for (cgroup, is_excluded) in [
             ("/system.slice", true),
@@ -57,6 +67,9 @@ mod tests {
             ("/user.slice/a/b/c", true),
             ("/b", true),
             ("/x/b", false),
+            ("/c/d/x", true),
+            ("/c", false),
+            ("/e/f", true),
             ("/", false),
             ("", false),
         ] {

@@ -35,7 +35,8 @@ pub struct LeftOut {
 
 impl LeftOut {
     /// What changes after an interval whose identities are filled in. `wanted` judges an identity; `is_excluded` a process's cgroup,
-    /// whoever is in it; `is_in_container` a cgroup's path; `identity_now` tells who a container is by now, `None` if it is forgotten; `is_there` whether a cgroup still exists.
+    /// whoever is in it; `is_in_container` a cgroup's path; `identity_now` tells who a container is by now, `None` if it is forgotten;
+    /// `is_there` whether a cgroup still exists.
     pub fn judge(
         &mut self,
         batch: &Batch,

@@ -1,7 +1,7 @@
 //! The words of `everflame agent`: flags, environment names, defaults and help in one table, which the configuration file shares.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -62,7 +62,7 @@ pub struct Agent {
     #[arg(long, value_name = "PATH", env = "EVERFLAME_CGROUP")]
     pub cgroup: Option<PathBuf>,
     /// Not this cgroup and those below it, now or later, as a path under the cgroup file system; may repeat.
-    #[arg(long, value_name = "PATH", env = "EVERFLAME_EXCLUDE_CGROUP", value_delimiter = ',')]
+    #[arg(long, value_name = "PATH", env = "EVERFLAME_EXCLUDE_CGROUP", value_delimiter = ',', value_parser = parse_cgroup)]
     pub exclude_cgroup: Vec<PathBuf>,
     /// Keep samples of the profiler itself.
     #[arg(long, env = "EVERFLAME_INCLUDE_SELF")]
@@ -137,6 +137,18 @@ pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(10)..
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if INTERVALS.contains(&interval) { Ok(interval) } else { Err("must be between 10s and 10m".to_owned()) }
+}
+
+/// A path that [`crate::agent::excluded`] can compare: which cgroup `..` leads to depends on links that only the host has.
+fn parse_cgroup(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let leads_up = path.components().any(|part| part == Component::ParentDir);
+    let names_one = path.components().any(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if names_one && !leads_up {
+        Ok(path)
+    } else {
+        Err("write a cgroup's path as /proc/PID/cgroup shows it, or under /sys/fs/cgroup, without ..".to_owned())
+    }
 }
 
 fn parse_label_key(text: &str) -> Result<String, String> {

@@ -23,6 +23,7 @@ use crate::agent::status::Status;
 use crate::agent::uploads::Uploads;
 use crate::agent::{self, Consume, Identify, Settings};
 use crate::engine::{Engine, Options, Target};
+use crate::export::counters::{Amount, DropReason, Snapshot};
 use crate::export::delivery::Sinks;
 use crate::export::text::TextCounters;
 use crate::identity::{self, ApiServer, Hierarchy, Identities, LabelSelector, Selector, SelectorOptions, watch};
@@ -175,21 +176,37 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
         for (sink, seen) in runtime.block_on(sinks.shutdown(words.shutdown_timeout)) {
             let left = seen.in_spool.messages;
             tracing::info!(sink, delivered = seen.delivered.messages, left_on_disk = left, "the sink has ended");
-            let lost = seen.refused.messages + seen.dropped.iter().map(|amount| amount.messages).sum::<u64>();
-            if lost > 0 {
-                let samples = seen.refused.samples + seen.dropped.iter().map(|amount| amount.samples).sum::<u64>();
-                tracing::warn!(
-                    sink,
-                    messages = lost,
-                    samples,
-                    "the sink did not get everything; with --spool what is left waits on disk"
-                );
+            if let Some(sentence) = not_delivered(&sink, &seen, words.spool.is_some()) {
+                tracing::warn!(sink, "{sentence}");
             }
         }
     }
     runtime.shutdown_background();
     result?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a sink did not get, in the words of `/metrics`; `None` if it got everything.
+fn not_delivered(sink: &str, seen: &Snapshot, has_spool: bool) -> Option<String> {
+    let dropped = DropReason::ALL.into_iter().map(|reason| (reason.name(), seen.dropped(reason)));
+    // What was never encoded is in no message.
+    let lost = |amount: &Amount| amount.messages > 0 || amount.samples > 0;
+    let fates: Vec<String> = std::iter::once(("refused", seen.refused))
+        .chain(dropped)
+        .filter(|(_, amount)| lost(amount))
+        .map(|(fate, amount)| format!("{fate} {}", amount.samples))
+        .collect();
+    if fates.is_empty() {
+        return None;
+    }
+    // A spool keeps what memory had no room or no time for and nothing else, and a folder has none.
+    let in_memory = [DropReason::MemoryFull, DropReason::Ended].into_iter().any(|reason| lost(&seen.dropped(reason)));
+    let hint = if in_memory && !has_spool && !sink.starts_with("file:") {
+        "; with --spool DIRECTORY what is not delivered waits on disk"
+    } else {
+        ""
+    };
+    Some(format!("the sink did not get everything; samples by fate: {}{hint}", fates.join(", ")))
 }
 
 /// What is wanted, and where identity looks.

@@ -155,6 +155,35 @@ async fn a_chosen_pod_label_reaches_every_back_end_and_no_other_does() {
 }
 
 #[test]
+fn the_end_tells_what_a_sink_did_not_get_and_promises_a_spool_only_where_one_would_have_kept_it() {
+    const SERVER: &str = "otlp+grpc://c:4317";
+    const HINT: &str = "; with --spool DIRECTORY what is not delivered waits on disk";
+    let amount = |messages, samples| Amount { messages, samples, bytes: 0 };
+    let with = |fates: &[(DropReason, Amount)]| {
+        let mut seen = crate::export::counters::Counters::default().snapshot();
+        fates.iter().for_each(|(reason, amount)| seen.dropped[*reason as usize] = *amount);
+        seen
+    };
+    let everything = with(&[]);
+    assert_eq!(not_delivered(SERVER, &everything, false), None);
+    let refused = Snapshot { refused: amount(2, 30), ..everything };
+    let ended = with(&[(DropReason::Ended, amount(1, 9))]);
+    let never_encoded = with(&[(DropReason::NotEncoded, amount(0, 70))]);
+    let both = with(&[(DropReason::NotEncoded, amount(0, 70)), (DropReason::MemoryFull, amount(1, 9))]);
+    for (sink, seen, has_spool, fates, hint) in [
+        (SERVER, &refused, false, "refused 30", ""),
+        (SERVER, &ended, false, "ended 9", HINT),
+        (SERVER, &ended, true, "ended 9", ""),
+        ("file:///x", &ended, false, "ended 9", ""),
+        (SERVER, &never_encoded, false, "not_encoded 70", ""),
+        (SERVER, &both, false, "not_encoded 70, memory_full 9", HINT),
+    ] {
+        let sentence = format!("the sink did not get everything; samples by fate: {fates}{hint}");
+        assert_eq!(not_delivered(sink, seen, has_spool), Some(sentence));
+    }
+}
+
+#[test]
 fn a_key_that_is_asked_for_twice_is_kept_once_and_one_that_is_none_is_refused() {
     let words =
         words(&["--pod-label=team,app", "--pod-label=team", "--pod-selector=app", "--exclude-pod-selector=tier=x"]);
@@ -164,6 +193,21 @@ fn a_key_that_is_asked_for_twice_is_kept_once_and_one_that_is_none_is_refused() 
         let words = ["everflame", "agent", "--pod-label", key];
         let error = <super::super::args::Arguments as clap::Parser>::try_parse_from(words).unwrap_err().to_string();
         assert!(error.contains("write the key of a label"), "{key}: {error}");
+    }
+}
+
+#[test]
+fn a_cgroup_that_can_t_be_compared_is_refused_where_it_is_said() {
+    let parsed = |path: &str| {
+        let words = ["everflame", "agent", "--exclude-cgroup", path];
+        <super::super::args::Arguments as clap::Parser>::try_parse_from(words).map(drop)
+    };
+    for path in ["/a/../b", "..", "a/..", ".", "./", ""] {
+        let error = parsed(path).unwrap_err().to_string();
+        assert!(error.contains("--exclude-cgroup") && error.contains("without .."), "{path:?}: {error}");
+    }
+    for path in ["/", "/a//b/", "./a", "a/./b", "/sys/fs/cgroup/a..b,c"] {
+        parsed(path).unwrap();
     }
 }
 
