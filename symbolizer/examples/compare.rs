@@ -6,8 +6,9 @@
 //! both, and prints one row per file: how many chains of linkage names, files, lines and columns differ, and what it cost.
 //! With `--truth`, the tool is asked about that file instead: the same program before it was stripped.
 //!
-//! Ends with 1 if a file misses an aim: the same linkage names and inlined callers at 99.9 % of the addresses, the same files and
-//! lines as well at 99 %. The aims are meant for 10,000 addresses in each of five large files; the last line says what was asked.
+//! Ends with 1 if a file misses an aim: names at half of the addresses, the same linkage names and inlined callers at 99.9 % of all,
+//! the same files and lines as well at 99 %. The aims are meant for 10,000 addresses in each of five large files; the last line says
+//! what was asked.
 //! A Go program without debug information misses them: its own table, which we read, says more than its symbols.
 
 #![expect(clippy::expect_used, reason = "a tool for developers: it stops at the first surprise")]
@@ -27,9 +28,13 @@ use symbolizer::{Content, Demangle, Executable, Failure, Options, Request, Symbo
 const NAMES_PER_MILLE: usize = 999;
 const LINES_PER_MILLE: usize = 990;
 
+/// Of a thousand addresses, so many have names at least: where nobody names anything, all is the same.
+const NAMED_PER_MILLE: usize = 500;
+
 /// At how many of a file's addresses both say the same.
 struct Same {
     addresses: usize,
+    named: usize,
     names: usize,
     lines: usize,
 }
@@ -37,9 +42,13 @@ struct Same {
 impl Same {
     /// What is missed, one sentence each.
     fn misses(&self) -> Vec<String> {
-        let aims = [("names", self.names, NAMES_PER_MILLE), ("files and lines", self.lines, LINES_PER_MILLE)];
-        let missed = aims.into_iter().filter(|(_, same, aim)| *same * 1000 < self.addresses * aim);
-        missed.map(|(what, same, aim)| format!("{what} are the same at {same}, less than {aim} ‰")).collect()
+        let aims = [
+            ("there are names", self.named, NAMED_PER_MILLE),
+            ("names are the same", self.names, NAMES_PER_MILLE),
+            ("files and lines are the same", self.lines, LINES_PER_MILLE),
+        ];
+        let missed = aims.into_iter().filter(|(_, those, aim)| *those * 1000 < self.addresses * aim);
+        missed.map(|(what, those, aim)| format!("{what} at {those}, less than {aim} ‰")).collect()
     }
 }
 
@@ -173,7 +182,7 @@ fn compare(
         Failure::ALL.iter().filter(|f| after.failure(**f) > 0).map(|f| (f.name(), after.failure(*f))).collect();
     println!("  start line differs {}; memo {} KiB; {failures:?}", differences[5], after.memo_bytes >> 10);
     println!("  {}", memory());
-    Ok(Same { addresses: addresses.len(), names: addresses.len() - differences[1], lines: same_lines })
+    Ok(Same { addresses: addresses.len(), named, names: addresses.len() - differences[1], lines: same_lines })
 }
 
 /// One example per address is enough: the first class that differs.
