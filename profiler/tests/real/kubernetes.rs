@@ -5,11 +5,12 @@ use std::path::Path;
 use crate::cluster::ControlPlane;
 
 /// The manifests that any API server knows, with how many objects are in each, and the last of them.
-const MANIFESTS: [(&str, usize, &str); 4] = [
+const MANIFESTS: [(&str, usize, &str); 5] = [
     ("job.yaml", 5, "job.batch/everflame-pods"),
     ("cronjob.yaml", 3, "cronjob.batch/everflame-node"),
     ("privileged-ds.yaml", 5, "daemonset.apps/everflame"),
     ("hardened-ds.yaml", 5, "daemonset.apps/everflame"),
+    ("pyroscope.yaml", 7, "service/grafana"),
 ];
 /// The earlier agent's, without what is refused by now.
 const EARLIER: &str = include_str!("earlier-ds.yaml");
@@ -31,7 +32,7 @@ fn the_manifests_are_taken_and_allow_what_the_agent_asks_and_no_more() {
     let pod = &daemon_set["spec"]["template"]["spec"];
     assert_eq!(pod["hostPID"], true);
     let added = &pod["containers"][0]["securityContext"]["capabilities"]["add"];
-    assert_eq!(added.as_array().map(Vec::len), Some(7), "the last one applied: {added}");
+    assert_eq!(added.as_array().map(Vec::len), Some(7), "the last of the two: {added}");
 
     let account = "system:serviceaccount:everflame:everflame";
     let may = |verb: &str, what: &str, all: bool| {
