@@ -18,8 +18,9 @@ use crate::servers::{free_port, program, wait_for};
 fn duckdb() -> Option<PathBuf> {
     let found = std::env::var_os("EVERFLAME_DUCKDB_PYTHON").map(PathBuf::from);
     if found.is_none() {
-        println!("SKIPPED: EVERFLAME_DUCKDB_PYTHON is not set; cargo xtask test --real installs DuckDB");
-        assert!(std::env::var_os("CI").is_none(), "this test can't be skipped in CI");
+        fixtures::skip(
+            "EVERFLAME_DUCKDB_PYTHON is not set; cargo xtask test --real sets it where DuckDB can be installed",
+        );
     }
     found
 }

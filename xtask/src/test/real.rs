@@ -37,7 +37,10 @@ pub(super) fn backends() -> Result<()> {
     for server in ["pyroscope", "datadog", "collector"] {
         build(server, &[])?;
     }
-    test(&["--skip", "kubernetes"], &[(DUCKDB_VARIABLE, &duckdb()?)])
+    // One test reads with it, and says itself that it lacks it; in continuous integration it fails.
+    let python = duckdb().inspect_err(|error| println!("no DuckDB: {error:#}")).ok();
+    let variables: Vec<_> = python.iter().map(|python| (DUCKDB_VARIABLE, python.as_path())).collect();
+    test(&["--skip", "kubernetes"], &variables)
 }
 
 /// A Python of its own with DuckDB in cargo's target directory; the path of its interpreter.
