@@ -97,7 +97,7 @@ pub struct Position {
 pub struct Spool {
     folder: PathBuf,
     /// Held for its lock.
-    _lock: File,
+    _lock: Lock,
     max_bytes: u64,
     segment_bytes: u64,
     /// Oldest first; only the last one made by this process is appended to.
@@ -346,13 +346,24 @@ impl Spool {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, SpoolError> {
+/// The file `lock`, which is locked.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child between fork and exec has the descriptor as well: closing ours alone would leave the spool locked until then.
+        // SAFETY: a system call on a descriptor that is open until after it.
+        let _ = unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
+    }
+}
+
+fn lock(folder: &Path) -> Result<Lock, SpoolError> {
     let path = folder.join("lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|source| SpoolError::Open { path: path.clone(), source })?;
     // SAFETY: a system call on a descriptor that is open until after it.
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-        return Ok(file);
+        return Ok(Lock(file));
     }
     match io::Error::last_os_error() {
         error if error.kind() == io::ErrorKind::WouldBlock => Err(SpoolError::InUse(folder.to_owned())),
