@@ -13,8 +13,8 @@ pub(super) const MAX_DICTIONARY: usize = 256 << 20;
 pub(super) const SHAPE: usize = 44;
 /// An exact stack.
 pub(super) const TRACE: usize = 16;
-/// A frame in the tree of places, with its hash.
-pub(super) const PLACE_NODE: usize = 20;
+/// A frame in the tree of places, with its hash and the stack that has it in the answer.
+pub(super) const PLACE_NODE: usize = 24;
 /// A frame in the exact tree, with its number in the answer.
 pub(super) const NODE: usize = 16;
 
@@ -25,9 +25,9 @@ pub(super) fn entries(table: Table, count: usize, bytes: usize) -> usize {
         Table::Places => 40,
         Table::Identities | Table::Threads | Table::Mappings | Table::Functions => 16,
     };
-    // A byte may be half a line, or half a label.
+    // A byte may be half a line, half a label, or a function that becomes a line.
     let becomes = match table {
-        Table::Identities => 16,
+        Table::Identities | Table::Places => 16,
         Table::Locations => 8,
         _ => 1,
     };
@@ -50,7 +50,10 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use profiles::profile::{FunctionIndex, Line};
 
     #[test]
     fn a_budget_ends_and_does_not_come_back() {
@@ -58,5 +61,16 @@ mod tests {
         assert_eq!(budget.take(MAX_DICTIONARY), Ok(()));
         assert!(budget.take(1).is_err() && budget.take(usize::MAX).is_err() && budget.take(0).is_err());
         assert_eq!(entries(Table::Identities, usize::MAX, usize::MAX), usize::MAX);
+    }
+
+    #[test]
+    fn a_byte_of_an_entry_costs_what_an_answer_makes_of_it() {
+        let of_a_byte = |table| entries(table, 0, 1);
+        // A function's number in a place becomes a line, of a column and a function's number.
+        assert!(of_a_byte(Table::Places) >= size_of::<Line>() + size_of::<FunctionIndex>());
+        // A line's number and its column, a byte each.
+        assert!(of_a_byte(Table::Locations) * 2 >= size_of::<Line>());
+        // A label's key or value.
+        assert!(of_a_byte(Table::Identities) >= size_of::<Arc<str>>());
     }
 }

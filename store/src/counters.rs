@@ -33,6 +33,6 @@ pub struct StoreCounters {
     pub set_aside: u64,
     /// Segments that were removed because of their age or the limit of bytes.
     pub segments_removed: u64,
-    /// Files that could not be removed or renamed, each once. It is tried again with each batch.
+    /// Files that could not be removed or renamed, each once. It is tried again with each batch, or at the next start.
     pub removals_failed: u64,
 }

@@ -25,11 +25,17 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The index refused. It is made again from the segments.
-    #[error("the history's index failed: {0}")]
+    /// The index refused.
+    #[error(
+        "the history's index failed: {0}. It is opened again with the next interval; if it goes on failing, stop everflame and \
+         remove index.redb in the history's folder: it is made again from the segments"
+    )]
     Index(Box<redb::Error>),
-    /// The index failed before and is not made again yet, or the store is closed.
-    #[error("the history is closed, or its index is being repaired")]
+    /// The index failed before and is not open again yet, or the store is closed.
+    #[error(
+        "the history is closed, or its index failed and is not open again yet; if it stays so, stop everflame and remove \
+         index.redb in the history's folder: it is made again from the segments"
+    )]
     IndexClosed,
     /// A batch that does not hold together or is beyond all limits: it is not stored.
     #[error("the batch can't be stored: {0}")]

@@ -172,13 +172,13 @@ impl Index {
     }
 }
 
-/// Whether an error says that the file itself is not good.
+/// Whether an error says that the file itself is not good, or that the disk can't read it: then another one may be.
 fn is_damage(error: &StoreError) -> bool {
     let StoreError::Index(error) = error else { return false };
     !matches!(**error, redb::Error::DatabaseAlreadyOpen)
         && !matches!(&**error, redb::Error::Io(error) if matches!(
             error.raw_os_error(),
-            Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS | libc::EACCES | libc::EPERM | libc::EIO | libc::EMFILE)
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS | libc::EACCES | libc::EPERM | libc::EMFILE)
         ))
 }
 
@@ -215,5 +215,28 @@ impl Snapshot {
             rows.push(ChunkRow::decode(row.value()).map_err(|_| redb::Error::Corrupted("a chunk's row".to_owned()))?);
         }
         Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_made_anew_where_it_can_t_be_read_and_not_where_it_can_t_be_opened_now() {
+        let io = |code| redb::Error::Io(std::io::Error::from_raw_os_error(code));
+        let cases = [
+            (redb::Error::Corrupted("a page".to_owned()), true),
+            (io(libc::EIO), true),
+            (io(libc::ENOSPC), false),
+            (io(libc::EACCES), false),
+            (io(libc::EMFILE), false),
+            (redb::Error::DatabaseAlreadyOpen, false),
+        ];
+        for (error, expected) in cases {
+            let what = error.to_string();
+            assert_eq!(is_damage(&StoreError::from(error)), expected, "{what}");
+        }
+        assert!(!is_damage(&StoreError::IndexClosed));
     }
 }

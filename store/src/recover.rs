@@ -4,12 +4,13 @@
 //! The newest segment is read whole, since a crash can have left anything at its end, which is cut off. Its end is what the index does
 //! not know yet: what it knows was on the disk before, and is damaged if it is not good. Of an older one only the length is looked at;
 //! should its content be damaged, the first question that meets it says so. A file that is not what it should be is set aside: it gets
-//! another name, is reported, and is removed when its time comes.
+//! another name, is reported, and is removed when its time comes. One file never ends the history: what can be neither renamed nor
+//! removed stays as a segment that nobody reads.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
+use std::{fs, io};
 
 use super::bytes::Malformed;
 use super::chunk::{ChunkHeader, Section};
@@ -45,6 +46,8 @@ pub(super) struct SegmentFacts {
 pub(super) struct Recovered {
     pub(super) segments: BTreeMap<u32, SegmentFacts>,
     pub(super) set_aside: Vec<SetAside>,
+    /// Files that could not be renamed or removed. They are among the segments, but the index does not know them.
+    pub(super) stuck: BTreeSet<PathBuf>,
     /// Bytes that were cut off the newest segment.
     pub(super) cut_bytes: u64,
     pub(super) syncs_failed: u64,
@@ -57,11 +60,43 @@ impl Recovered {
         self.next_number = self.next_number.max(number.checked_add(1)?);
         Some(())
     }
+
+    /// Gives a segment that is none another name.
+    fn put_aside(&mut self, number: u32, path: &Path, why: String) {
+        match set_aside(path, why) {
+            Ok(file) => self.set_aside.push(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => {
+                let SetAside { bytes, modified_ns, .. } = describe(path.to_owned(), String::new());
+                self.keep(number, path, SegmentFacts { last_ns: modified_ns, bytes });
+            }
+        }
+    }
+
+    /// Removes a segment that has nothing; whether it is gone.
+    fn remove(&mut self, number: u32, path: &Path) -> bool {
+        match fs::remove_file(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(_) => {
+                let SetAside { bytes, .. } = describe(path.to_owned(), String::new());
+                // As old as can be, so that it is tried again with each batch.
+                self.keep(number, path, SegmentFacts { last_ns: 0, bytes });
+                false
+            }
+        }
+    }
+
+    fn keep(&mut self, number: u32, path: &Path, facts: SegmentFacts) {
+        self.segments.insert(number, facts);
+        self.stuck.insert(path.to_owned());
+    }
 }
 
 /// Brings files and index together.
 pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreError> {
     let mut recovered = Recovered::default();
+    let is_new = index.snapshot()?.segments()?.is_empty();
     let mut numbers = Vec::new();
     let entries = fs::read_dir(folder).map_err(StoreError::io("list", folder))?;
     for entry in entries {
@@ -73,7 +108,7 @@ pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreEr
                 numbers.push(number);
             } else {
                 let why = "its number leaves none for later ones".to_owned();
-                recovered.set_aside.push(set_aside(&entry.path(), why)?);
+                recovered.put_aside(number, &entry.path(), why);
             }
         } else if let Some(number) = name.strip_suffix(SET_ASIDE).and_then(number_of) {
             recovered.take(number);
@@ -84,7 +119,11 @@ pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreEr
     let newest = numbers.last().copied();
     for number in numbers {
         let path = folder.join(file_name(number));
-        match check(&path, index, number, Some(number) == newest)? {
+        let verdict = match check(&path, (index, is_new), number, Some(number) == newest) {
+            Err(error) if is_of_the_file(&error) => Verdict::Bad(error.to_string()),
+            verdict => verdict?,
+        };
+        match verdict {
             Verdict::Good { facts, cut, synced } => {
                 recovered.segments.insert(number, facts);
                 recovered.cut_bytes += cut;
@@ -92,12 +131,13 @@ pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreEr
             }
             Verdict::Empty { cut } => {
                 index.replace(number, &[])?;
-                fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
-                recovered.cut_bytes += cut;
+                if recovered.remove(number, &path) {
+                    recovered.cut_bytes += cut;
+                }
             }
             Verdict::Bad(why) => {
                 index.replace(number, &[])?;
-                recovered.set_aside.push(set_aside(&path, why)?);
+                recovered.put_aside(number, &path, why);
             }
         }
     }
@@ -109,12 +149,19 @@ pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreEr
     Ok(recovered)
 }
 
+/// Whether it is one file that the system refuses, and for good. What the process lacks now is asked again later.
+fn is_of_the_file(error: &StoreError) -> bool {
+    let StoreError::Io { source, .. } = error else { return false };
+    let code = source.raw_os_error();
+    matches!(code, Some(libc::EISDIR | libc::EACCES | libc::EPERM | libc::ELOOP | libc::ENXIO | libc::ENODEV))
+}
+
 /// Gives a file another name, so that it is not looked at again.
-pub(super) fn set_aside(path: &Path, why: String) -> Result<SetAside, StoreError> {
+pub(super) fn set_aside(path: &Path, why: String) -> io::Result<SetAside> {
     let mut name = path.as_os_str().to_owned();
     name.push(SET_ASIDE);
     let aside = PathBuf::from(name);
-    fs::rename(path, &aside).map_err(StoreError::io("rename", path))?;
+    fs::rename(path, &aside)?;
     Ok(describe(aside, why))
 }
 
@@ -144,33 +191,41 @@ enum Verdict {
     Bad(String),
 }
 
-fn check(path: &Path, index: &Index, number: u32, newest: bool) -> Result<Verdict, StoreError> {
+/// `is_new` says that the index knew of no segment at all.
+fn check(path: &Path, (index, is_new): (&Index, bool), number: u32, newest: bool) -> Result<Verdict, StoreError> {
+    let known = index.snapshot()?.chunks(number)?;
     let file = match SegmentFile::open(path.to_owned()) {
         Ok(Some(file)) => file,
         Ok(None) => return Ok(Verdict::Empty { cut: 0 }),
         Err(StoreError::Damaged { problem, .. }) => return Ok(Verdict::Bad(problem.to_string())),
         Err(error) => return Err(error),
     };
-    match file.beginning()? {
-        Beginning::Ours => {}
-        Beginning::Unfinished => return Ok(Verdict::Empty { cut: 0 }),
-        Beginning::OtherVersion(version) => {
+    match file.beginning() {
+        Ok(Beginning::Ours) => {}
+        Ok(Beginning::Unfinished) if newest || known.is_empty() => return Ok(Verdict::Empty { cut: 0 }),
+        Ok(Beginning::Unfinished) => return Ok(Verdict::Bad("it lost all that the index knows of".to_owned())),
+        Ok(Beginning::OtherVersion(version)) => {
             return Ok(Verdict::Bad(format!(
                 "it is of version {version}, and this everflame reads version {FORMAT_VERSION}"
             )));
         }
-        Beginning::NotASegment => return Ok(Verdict::Bad("it does not begin as a segment does".to_owned())),
+        Ok(Beginning::NotASegment) => return Ok(Verdict::Bad("it does not begin as a segment does".to_owned())),
+        Err(StoreError::Damaged { problem, .. }) => return Ok(Verdict::Bad(problem.to_string())),
+        Err(error) => return Err(error),
     }
-    let known = index.snapshot()?.chunks(number)?;
     let known_end = known.last().map_or(Ok(SEGMENT_HEADER_BYTES), ChunkRow::end);
     if !newest && !known.is_empty() && known_end == Ok(file.bytes()) {
         return Ok(Verdict::Good { facts: facts(&known, file.bytes()), cut: 0, synced: true });
     }
     let scan = scan(&file)?;
     if let Some(problem) = scan.problem
-        && !(newest && is_torn_end(&file, &known, scan.end, problem)?)
+        && !(newest && is_torn_end(&file, (&known, is_new), scan.end, problem)?)
     {
         return Ok(Verdict::Bad(format!("damaged at byte {}: {problem}", scan.end)));
+    }
+    // Of the newest one a crash may have taken the end.
+    if !newest && scan.rows.len() < known.len() {
+        return Ok(Verdict::Bad(format!("it lost its end: {} chunks of {} are there", scan.rows.len(), known.len())));
     }
     if scan.rows != known {
         index.replace(number, &scan.rows)?;
@@ -190,13 +245,18 @@ fn check(path: &Path, index: &Index, number: u32, newest: bool) -> Result<Verdic
 
 /// Whether a problem at `end` can be what a crash leaves: what was written last, of which a machine without power has some pages and
 /// some not.
-fn is_torn_end(file: &SegmentFile, known: &[ChunkRow], end: u64, problem: Malformed) -> Result<bool, StoreError> {
+fn is_torn_end(
+    file: &SegmentFile,
+    (known, is_new): (&[ChunkRow], bool),
+    end: u64,
+    problem: Malformed,
+) -> Result<bool, StoreError> {
     let is_there = |row: &ChunkRow| row.offset >= end && row.end().is_ok_and(|end| end <= file.bytes());
     if problem == UNREADABLE || known.iter().any(is_there) {
         return Ok(false);
     }
     // An index that was made anew does not know what was whole. Then something behind says that this is not the end.
-    let more_behind = if known.is_empty() { file.has_header_from(end + 1) } else { Ok(false) };
+    let more_behind = if is_new { file.has_header_from(end + 1) } else { Ok(false) };
     match more_behind {
         Err(StoreError::Damaged { .. }) => Ok(false),
         found => found.map(|found| !found),
@@ -252,4 +312,39 @@ fn chunk_at(file: &SegmentFile, offset: u64, number: u32) -> Result<ChunkRow, St
         return Err(damaged(Malformed("a chunk of another time than its samples")));
     }
     Ok(ChunkRow::new(offset, bytes, &facts, &samples))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_can_t_read_is_never_the_end_that_a_crash_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(file_name(0));
+        fs::write(&path, [0; 200]).unwrap();
+        let file = SegmentFile::open(path).unwrap().unwrap();
+        let is_torn = |is_new, problem| is_torn_end(&file, (&[], is_new), 16, problem).unwrap();
+        for is_new in [true, false] {
+            assert!(is_torn(is_new, Malformed("a chunk's header with a wrong checksum")));
+            assert!(!is_torn(is_new, UNREADABLE));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_refused_is_told_from_a_process_that_lacks_something() {
+        let cases = [
+            (libc::EISDIR, true),
+            (libc::EACCES, true),
+            (libc::ELOOP, true),
+            (libc::EMFILE, false),
+            (libc::ENOMEM, false),
+            (libc::ENOSPC, false),
+        ];
+        for (code, expected) in cases {
+            let error = StoreError::io("read", Path::new("a"))(io::Error::from_raw_os_error(code));
+            assert_eq!(is_of_the_file(&error), expected, "{error}");
+        }
+        assert!(!is_of_the_file(&StoreError::IndexClosed));
+    }
 }

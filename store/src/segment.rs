@@ -148,7 +148,7 @@ impl SegmentFile {
         match self.file.read_exact_at(&mut bytes, 0) {
             Ok(()) => Ok(beginning(&bytes)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Beginning::Unfinished),
-            Err(error) if is_unreadable(&error) => Ok(Beginning::NotASegment),
+            Err(error) if is_unreadable(&error) => Err(self.damaged(0, UNREADABLE)),
             Err(error) => Err(StoreError::io("read", &self.path)(error)),
         }
     }
@@ -236,7 +236,10 @@ mod tests {
     #[test]
     fn what_the_disk_can_t_read_is_damage_and_no_failure_of_the_question() {
         let file = unreadable();
-        assert_eq!(file.beginning().unwrap(), Beginning::NotASegment);
+        let beginning = file.beginning();
+        let Err(StoreError::Damaged { offset: 0, problem: UNREADABLE, .. }) = beginning else {
+            panic!("{beginning:?}")
+        };
         let place = chunk::SectionPlace { packed: 5, length: 5, crc: 0 };
         let header = ChunkHeader { number: 0, first_ns: 0, last_ns: 0, sections: [place; chunk::SECTIONS] };
         let read = [

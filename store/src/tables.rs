@@ -309,6 +309,17 @@ mod tests {
         // Texts without a byte, and shapes without a frame behind four empty tables.
         assert_eq!(Tables::default().add(Part::Owners, &section(&[0], 5 << 20)), too_much);
         assert_eq!(Tables::default().add(Part::Shapes, &section(&[0; 9], 7 << 20)), too_much);
+        // Places of very many functions, behind three empty tables.
+        let places = |count: usize| {
+            let mut section = vec![0; 7];
+            put(&mut section, count as u64);
+            (0..count).for_each(|_| put(&mut section, 60_000));
+            section.resize(section.len() + count * 60_000, 0);
+            section
+        };
+        assert_eq!(Tables::default().add(Part::Shapes, &places(280)), too_much);
+        // As many bytes as may be, and then no stacks.
+        assert_eq!(Tables::default().add(Part::Shapes, &places(270)), Err(Malformed("a number without an end")));
         // Together as well.
         let mut tables = Tables::default();
         let texts = |first: usize| {

@@ -18,6 +18,16 @@ impl Store {
         *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Tells readers that a segment is gone. An index that can't take it is closed, and learns it when it is opened again.
+    fn forget(&mut self, number: u32) {
+        if let Ok(index) = self.shared.index()
+            && index.replace(number, &[]).is_err()
+        {
+            drop(index);
+            self.close_index();
+        }
+    }
+
     /// Makes good what failed before: an index that is closed, segments that a reader found damaged.
     pub(super) fn repair(&mut self) {
         if self.shared.index().is_err()
@@ -32,6 +42,7 @@ impl Store {
                 self.next_number = self.next_number.max(recovered.next_number);
                 self.segments = recovered.segments;
                 self.note_set_aside(recovered.set_aside);
+                recovered.stuck.iter().for_each(|path| self.note_stuck(path));
                 *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
             }
         }
@@ -43,20 +54,18 @@ impl Store {
             if !self.segments.contains_key(&number) {
                 continue;
             }
-            if self.shared.index().and_then(|index| index.replace(number, &[])).is_err() {
-                self.close_index();
-            }
+            self.forget(number);
             let path = self.shared.segment_path(number);
             match set_aside(&path, why) {
                 Ok(file) => {
                     self.segments.remove(&number);
                     self.note_set_aside(vec![file]);
                 }
-                // Nobody is told of it any more, but it takes its bytes until it can be removed.
-                Err(_) if path.exists() => self.note_stuck(&path),
-                Err(_) => {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.segments.remove(&number);
                 }
+                // Nobody is told of it any more, but it takes its bytes until it can be removed.
+                Err(_) => self.note_stuck(&path),
             }
         }
     }
@@ -76,6 +85,10 @@ impl Store {
         }
     }
 
+    fn is_stuck(&self, number: u32) -> bool {
+        !self.stuck.is_empty() && self.stuck.contains(&self.shared.segment_path(number))
+    }
+
     /// Removes a file; whether it is gone.
     fn remove(&mut self, path: &Path) -> bool {
         let gone = match fs::remove_file(path) {
@@ -92,7 +105,9 @@ impl Store {
 
     /// Removes what is too old, or too much.
     pub(super) fn retain(&mut self) {
-        let newest_ns = self.segments.values().map(|segment| segment.last_ns).max().unwrap_or(0);
+        // Of a file that is stuck nobody knows how old its samples are.
+        let readable = self.segments.iter().filter(|(number, _)| !self.is_stuck(**number));
+        let newest_ns = readable.map(|(_, segment)| segment.last_ns).max().unwrap_or(0);
         let age_ns = u64::try_from(self.limits.age.as_nanos()).unwrap_or(u64::MAX);
         let oldest_ns = self.clock.believed(newest_ns, self.limits.age).saturating_sub(age_ns);
         let limit = self.limits.bytes;
@@ -113,16 +128,95 @@ impl Store {
             if facts.last_ns >= oldest_ns && !too_much {
                 continue;
             }
-            // Readers first: the index must not point to a file that is gone.
-            if self.shared.index().and_then(|index| index.replace(number, &[])).is_err() {
-                self.close_index();
-                break;
-            }
+            // Readers first: the index must not point to a file that is gone. Without an index nobody reads, and what is too much goes
+            // all the same: a full disk may be why there is none.
+            self.forget(number);
             if self.remove(&self.shared.segment_path(number)) {
                 self.segments.remove(&number);
                 self.counters.segments_removed += 1;
                 bytes = bytes.saturating_sub(facts.bytes);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Limits, Skipped};
+    use profiles::ledger::Ledger;
+    use profiles::profile::{Batch, BatchBuilder, Process, Sample};
+    use unwind::end::End;
+
+    /// Some 64 KiB that can't be packed.
+    fn batch(number: u64) -> Batch {
+        let mut builder = BatchBuilder::new();
+        let text = builder.text("");
+        let process = Process {
+            pid: 1,
+            start_time_ns: 0,
+            comm: text,
+            executable: text,
+            cgroup_id: 0,
+            cgroup: text,
+            identity: None,
+        };
+        let process = builder.process(process);
+        let stack = builder.stack(Vec::new()).unwrap();
+        let mut weight_ns = number + 1;
+        for time_ns in 0..6000 {
+            // xorshift.
+            weight_ns ^= weight_ns << 13;
+            weight_ns ^= weight_ns >> 7;
+            weight_ns ^= weight_ns << 17;
+            builder.push(Sample {
+                time_ns,
+                weight_ns,
+                process,
+                tid: 1,
+                thread_name: text,
+                cpu: 0,
+                stack,
+                end: End::NoUser,
+                provenance: 0,
+            });
+        }
+        let mut batch = builder.finish(10, Ledger::default());
+        batch.wall_start_ns = number << 20;
+        batch
+    }
+
+    #[test]
+    fn while_the_index_can_t_be_opened_bytes_stay_within_the_limit_and_it_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { age: Duration::MAX, bytes: u64::MAX };
+        let mut store = Store::open(folder.path(), limits).unwrap();
+        store.append(&batch(0)).unwrap();
+        store.limits.bytes = store.bytes() + (1 << 20);
+        // As long as somebody has it, it can't be opened again.
+        let held = store.shared.index().unwrap();
+        store.close_index();
+        for number in 1..=60 {
+            store.append(&batch(number)).unwrap();
+            assert!(store.bytes() <= store.limits.bytes + (128 << 10), "{} bytes after {number}", store.bytes());
+            assert_eq!(store.counters().index_failures, 1 + number, "once for each batch");
+        }
+        let removed = store.counters().segments_removed;
+        assert!(removed > 0);
+        drop(held);
+        // The index grows when it is opened again, and nothing is to go for that here.
+        store.limits.bytes = u64::MAX;
+        store.append(&batch(61)).unwrap();
+        assert_eq!(store.counters().index_failures, 61);
+        let mut found = Vec::new();
+        let skipped = store.reader().batches(0, u64::MAX, |batch| found.push(batch.wall_start_ns >> 20)).unwrap();
+        // The newest ones, without a hole.
+        assert_eq!(skipped, Skipped::default());
+        assert!(
+            found.len() > 5 && (62 - found.len() as u64..62).eq(found.iter().copied()),
+            "{found:?}, {removed} segments removed"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! [`Store`]: the one writer of a history.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -99,6 +100,10 @@ pub struct Store {
     pub(super) stuck: BTreeSet<PathBuf>,
     pub(super) next_number: u32,
     unflushed: u32,
+    /// Whether a segment was made whose name may not be on the disk yet.
+    folder_unsynced: bool,
+    /// Segments of which the disk did not confirm all.
+    unsynced: BTreeSet<u32>,
     pub(super) counters: StoreCounters,
 }
 
@@ -114,7 +119,7 @@ impl Store {
         fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
         let lock = Lock::take(folder)?;
         let (index, remade) = Index::open(&folder.join(INDEX_FILE))?;
-        let Recovered { segments, set_aside, cut_bytes, syncs_failed, next_number } = recover(folder, &index)?;
+        let Recovered { segments, set_aside, stuck, cut_bytes, syncs_failed, next_number } = recover(folder, &index)?;
         let new = set_aside.iter().filter(|file| !file.why.is_empty()).count() as u64;
         let shared =
             Shared { folder: folder.to_owned(), index: RwLock::new(Some(Arc::new(index))), damaged: Mutex::default() };
@@ -123,6 +128,7 @@ impl Store {
             indexes_remade: u64::from(remade),
             set_aside: new,
             syncs_failed,
+            removals_failed: stuck.len() as u64,
             ..StoreCounters::default()
         };
         let shared = Arc::new(shared);
@@ -134,9 +140,11 @@ impl Store {
             current: None,
             segments,
             set_aside,
-            stuck: BTreeSet::new(),
+            stuck,
             next_number,
             unflushed: 0,
+            folder_unsynced: false,
+            unsynced: BTreeSet::new(),
             counters,
         })
     }
@@ -205,14 +213,44 @@ impl Store {
         if let Some(current) = &self.current
             && let Err(error) = current.file.sync()
         {
-            self.counters.syncs_failed += 1;
+            let number = current.number;
+            self.note_unsynced(number);
+            // Asked again the disk forgets that it failed. What comes now is not to stand behind a hole.
+            self.current = None;
             return Err(error);
         }
-        let flushed = self.shared.index().and_then(|index| index.flush());
+        self.sync_folder()?;
+        let index = self.shared.index()?;
+        let flushed = index.flush();
         if flushed.is_err() {
+            drop(index);
             self.close_index();
         }
         flushed
+    }
+
+    fn note_unsynced(&mut self, number: u32) {
+        self.counters.syncs_failed += 1;
+        self.unsynced.insert(number);
+    }
+
+    /// Waits until the disk has the names of new segments: a file that is on it and has no name is lost with the power.
+    fn sync_folder(&mut self) -> Result<(), StoreError> {
+        if !self.folder_unsynced {
+            return Ok(());
+        }
+        let folder = &self.shared.folder;
+        match File::open(folder).and_then(|folder| folder.sync_all()) {
+            // Of a file system that knows no such thing there is nothing to wait for.
+            Err(error) if error.kind() != io::ErrorKind::InvalidInput => {
+                self.counters.syncs_failed += 1;
+                Err(StoreError::io("sync", folder)(error))
+            }
+            _ => {
+                self.folder_unsynced = false;
+                Ok(())
+            }
+        }
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
@@ -237,6 +275,7 @@ impl Store {
                 // Also if this fails: a number is never used again.
                 self.next_number = number.checked_add(1).ok_or_else(none_left)?;
                 let file = SegmentWriter::create(self.shared.segment_path(number))?;
+                self.folder_unsynced = true;
                 self.segments.insert(number, SegmentFacts { last_ns: 0, bytes: file.bytes });
                 self.current.insert(Current {
                     number,
@@ -295,7 +334,11 @@ impl Store {
     pub(super) fn end_segment(&mut self) {
         if let Some(current) = self.current.take() {
             // What a disk does not take now is no reason to keep the segment open, and asked again it forgets that it failed.
-            self.counters.syncs_failed += u64::from(current.file.sync().is_err());
+            if current.file.sync().is_err() {
+                self.note_unsynced(current.number);
+            }
+            // It is counted, and tried again with the next flush.
+            let _ = self.sync_folder();
         }
     }
 }
@@ -304,6 +347,13 @@ impl Drop for Store {
     fn drop(&mut self) {
         // Best effort: opening makes good what is missing.
         let _ = self.flush();
+        // Closing the index puts it on the disk, with what it knows of segments that may not be there. What it does not know is read when
+        // opening, and what is missing at its end is cut off instead of called damage.
+        if let Ok(index) = self.shared.index() {
+            for number in &self.unsynced {
+                let _ = index.replace(*number, &[]);
+            }
+        }
         // Readers may live on; the next store of this folder must be able to open the index.
         *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -343,14 +393,58 @@ mod tests {
         store.flush().unwrap();
         assert_eq!(store.counters().syncs_failed, 0);
         // It takes what is written, and there is nothing that could be synced.
-        store.current.as_mut().unwrap().file = SegmentWriter::over(fs::File::create("/dev/null").unwrap());
+        store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
         let error = store.flush().unwrap_err().to_string();
         assert!(error.starts_with("can't sync "), "{error}");
-        store.end_segment();
-        assert_eq!(store.counters().syncs_failed, 2);
+        // What comes next is in a segment of its own.
         store.append(&batch).unwrap();
         store.flush().unwrap();
         let counters = store.counters();
-        assert_eq!((counters.syncs_failed, counters.batches, counters.index_failures), (2, 2, 0));
+        assert_eq!((counters.syncs_failed, counters.batches, counters.index_failures), (1, 2, 0));
+        assert_eq!(store.segments.keys().copied().collect::<Vec<_>>(), [0, 1]);
+        store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+        store.end_segment();
+        assert_eq!(store.counters().syncs_failed, 2);
+    }
+
+    #[test]
+    fn an_index_that_is_closed_knows_nothing_that_the_disk_did_not_confirm() {
+        let folder = tempfile::tempdir().unwrap();
+        let batch = BatchBuilder::new().finish(10, Ledger::default());
+        let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+        store.append(&batch).unwrap();
+        store.end_segment();
+        store.append(&batch).unwrap();
+        store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+        drop(store);
+        let (index, _) = Index::open(&folder.path().join(INDEX_FILE)).unwrap();
+        let known = [0, 1].map(|number| index.snapshot().unwrap().chunks(number).unwrap().len());
+        assert_eq!(known, [1, 0]);
+        drop(index);
+        // It is there all the same, and found when opening.
+        let store = Store::open(folder.path(), Limits::default()).unwrap();
+        let mut found = 0;
+        store.reader().batches(0, u64::MAX, |_| found += 1).unwrap();
+        assert_eq!((found, store.counters().set_aside), (2, 0));
+    }
+
+    #[test]
+    fn a_new_segments_name_is_put_on_the_disk_with_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let (folder, elsewhere) = (parent.path().join("history"), parent.path().join("elsewhere"));
+        let batch = BatchBuilder::new().finish(10, Ledger::default());
+        let mut store = Store::open(&folder, Limits::default()).unwrap();
+        store.append(&batch).unwrap();
+        fs::rename(&folder, &elsewhere).unwrap();
+        let error = store.flush().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("can't sync {}: ", folder.display())), "{error}");
+        assert_eq!(store.counters().syncs_failed, 1);
+        fs::rename(&elsewhere, &folder).unwrap();
+        store.flush().unwrap();
+        // Once is enough for each segment.
+        fs::rename(&folder, &elsewhere).unwrap();
+        store.append(&batch).unwrap();
+        store.flush().unwrap();
+        assert_eq!(store.counters().syncs_failed, 1);
     }
 }

@@ -30,6 +30,8 @@ struct Seen {
     bytes: u64,
     /// Batches that the thread was too late for, and their samples.
     behind: (u64, u64),
+    /// Batches that came while it could not be opened, and their samples.
+    unopened: (u64, u64),
     /// Why it is not written, while it is not.
     trouble: Option<String>,
     notes: Vec<String>,
@@ -58,9 +60,15 @@ impl History {
         self.seen().reader.clone()
     }
 
-    /// What the store counted.
+    /// What the store counted. What came while there was none to count it has failed as well.
     pub fn counters(&self) -> StoreCounters {
-        self.seen().counters
+        let seen = self.seen();
+        let (batches, samples) = seen.unopened;
+        StoreCounters {
+            batches_failed: seen.counters.batches_failed + batches,
+            samples_failed: seen.counters.samples_failed + samples,
+            ..seen.counters
+        }
     }
 
     /// Batches that the disk was too slow for, and the samples in them.
@@ -167,11 +175,7 @@ impl Writer {
     fn run(mut self, batches: &Receiver<NamedBatch>) {
         for (number, batch) in (1_u64..).zip(batches) {
             let began = Instant::now();
-            let written = match &mut self.store {
-                Some(store) => store.append(&batch),
-                None => self.open().and_then(|()| self.store.as_mut().map_or(Ok(()), |store| store.append(&batch))),
-            };
-            match written {
+            match self.write(&batch) {
                 Ok(()) if self.troubled => {
                     self.troubled = false;
                     self.history.seen().trouble = None;
@@ -195,6 +199,18 @@ impl Writer {
             tracing::warn!("the history's end may not be on the disk: {error}");
         }
         self.history.seen().reader = None;
+    }
+
+    fn write(&mut self, batch: &NamedBatch) -> Result<(), StoreError> {
+        if self.store.is_none()
+            && let Err(error) = self.open()
+        {
+            let mut seen = self.history.seen();
+            seen.unopened.0 += 1;
+            seen.unopened.1 += batch.samples.len() as u64;
+            return Err(error);
+        }
+        self.store.as_mut().map_or(Ok(()), |store| store.append(batch))
     }
 
     fn open(&mut self) -> Result<(), StoreError> {
@@ -278,11 +294,19 @@ mod tests {
         assert!(history.reader().is_none());
         let notes = history.notes();
         assert!(notes.len() == 1 && notes[0].starts_with("The history is not written: can't make "), "{notes:?}");
+        keeper.take(&batch());
+        keeper.take(&batch());
+        keeper.finish();
+        // What it could not take is counted.
+        assert_eq!((history.counters().batches, history.counters().batches_failed), (0, 2));
+        assert_eq!(history.notes().len(), 1);
+
+        let (mut keeper, history) = Keeper::start(&place, Limits::default()).unwrap();
         std::fs::remove_file(&place).unwrap();
         keeper.take(&batch());
         keeper.finish();
         assert_eq!(history.notes(), Vec::<String>::new());
-        assert_eq!(history.counters().batches, 1);
+        assert_eq!((history.counters().batches, history.counters().batches_failed), (1, 0));
     }
 
     #[test]

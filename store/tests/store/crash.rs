@@ -122,8 +122,13 @@ fn a_writer_that_is_killed_at_any_point_loses_nothing_that_it_appended() {
         for _ in 0..5 {
             kills += 1;
             let acknowledged = killed_writer(folder.path(), kills, 1 << 30, 1 + random.below(12));
+            let newest = segments(folder.path()).pop().unwrap();
+            let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+            let before = length(&newest);
             let store = Store::open(folder.path(), limits(1 << 30)).unwrap();
             assert!(store.set_aside().is_empty());
+            // What was being written is cut off, and nothing is that was not counted.
+            assert_eq!(store.counters().bytes_cut, before.saturating_sub(length(&newest).max(16)), "round {kills}");
             torn += u64::from(store.counters().bytes_cut > 0);
             let (found, _) = all(&store.reader());
             let written = found.len() as u64 - expected.len() as u64;

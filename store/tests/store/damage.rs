@@ -190,19 +190,81 @@ fn a_segment_that_the_disk_can_t_read_is_set_aside_when_opening() {
     std::os::unix::fs::symlink("/proc/self/mem", first).unwrap();
     let store = open(folder.path());
     assert_holds(&store.reader(), &batches[2..]);
-    assert_eq!(store.counters().set_aside, 1);
+    assert_eq!(store.set_aside().iter().map(|file| &*file.why).collect::<Vec<_>>(), ["the disk can't read it"]);
 }
 
 #[test]
-fn an_older_segment_that_lost_its_end_is_set_aside() {
+fn an_older_segment_that_lost_its_end_is_set_aside_however_much_that_is() {
+    let source = quick_folder();
+    three_segments(source.path());
+    let first = &segments(source.path())[0];
+    let length = fs::metadata(first).unwrap().len();
+    let border = edit::chunks(first)[1].offset as u64;
+    // (what is left, what is said)
+    let cases = [
+        (length - 1, format!("damaged at byte {border}: ")),
+        (border, "it lost its end: 1 chunks of 2 are there".to_owned()),
+        (border - 1, "damaged at byte 16: ".to_owned()),
+        (16, "it lost its end: 0 chunks of 2 are there".to_owned()),
+        (15, "it lost all that the index knows of".to_owned()),
+        (0, "it lost all that the index knows of".to_owned()),
+    ];
+    for (left, why) in cases {
+        let folder = quick_folder();
+        let batches = three_segments(folder.path());
+        let first = &segments(folder.path())[0];
+        fs::OpenOptions::new().write(true).open(first).unwrap().set_len(left).unwrap();
+        let store = open(folder.path());
+        assert_holds(&store.reader(), &batches[2..]);
+        let aside = store.set_aside();
+        assert!(aside.len() == 1 && aside[0].why.starts_with(&why), "{left}: {aside:?}");
+        assert_eq!((store.counters().set_aside, store.counters().bytes_cut), (1, 0), "{left}");
+    }
+}
+
+#[test]
+fn what_can_t_be_read_as_a_file_is_set_aside_and_does_not_end_the_history() {
+    type Put = fn(&Path);
+    let cases: [(&str, Put, &str); 2] = [
+        ("a folder", |path| fs::create_dir(path).unwrap(), "Is a directory (os error 21)"),
+        (
+            "a link to itself",
+            |path| std::os::unix::fs::symlink(path.file_name().unwrap(), path).unwrap(),
+            "Too many levels of symbolic links (os error 40)",
+        ),
+    ];
+    for (what, put, why) in cases {
+        let folder = quick_folder();
+        let batches = three_segments(folder.path());
+        let middle = &segments(folder.path())[1];
+        fs::remove_file(middle).unwrap();
+        put(middle);
+        let store = open(folder.path());
+        assert_holds(&store.reader(), &[&batches[..2], &batches[4..]].concat());
+        let expected = format!("can't read {}: {why}", middle.display());
+        assert_eq!(store.set_aside().iter().map(|file| &file.why).collect::<Vec<_>>(), [&expected], "{what}");
+    }
+}
+
+#[test]
+fn the_first_minute_of_a_new_segment_is_an_end_that_a_crash_leaves() {
     let folder = quick_folder();
     let batches = three_segments(folder.path());
-    let first = &segments(folder.path())[0];
-    let length = fs::metadata(first).unwrap().len();
-    fs::OpenOptions::new().write(true).open(first).unwrap().set_len(length - 1).unwrap();
+    let index = fs::read(folder.path().join("index.redb")).unwrap();
+    let mut store = open(folder.path());
+    let mut maker = Maker::after(6, 6);
+    for _ in 0..3 {
+        store.append(&maker.batch()).unwrap();
+    }
+    drop(store);
+    // As the machine lost its power before the first flush: of the last pages any may be missing.
+    fs::write(folder.path().join("index.redb"), index).unwrap();
+    let newest = &segments(folder.path())[3];
+    let length = fs::metadata(newest).unwrap().len();
+    flip(newest, edit::chunks(newest)[0].offset as u64 + 90);
     let store = open(folder.path());
-    assert_holds(&store.reader(), &batches[2..]);
-    assert_eq!(store.counters().set_aside, 1);
+    assert_holds(&store.reader(), &batches);
+    assert_eq!((store.counters().set_aside, store.counters().bytes_cut), (0, length - 16));
 }
 
 #[test]

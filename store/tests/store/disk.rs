@@ -3,10 +3,12 @@
 use std::ffi::CString;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use store::{Limits, Store, StoreError};
 
 use crate::batches::Maker;
+use crate::damage::three_segments;
 use crate::{assert_holds, open};
 
 /// Runs `test` on a thread that sees a file system of `options` at the folder; not at all without root.
@@ -118,6 +120,68 @@ fn an_index_without_room_is_made_again_later_and_no_batch_is_lost() {
             kept.push(batch);
         }
         assert_holds(&store.reader(), &kept);
+    });
+}
+
+#[test]
+fn on_a_full_disk_what_is_beyond_the_limits_goes_and_makes_room() {
+    on_small_disk(|folder| {
+        let mut maker = Maker::new(21);
+        maker.samples = 2000;
+        let mut store = open(folder);
+        (0..3).for_each(|_| store.append(&maker.batch()).unwrap());
+        drop(store);
+        // The index alone takes more, so that all goes but the segment in hand.
+        let limits = Limits { age: Duration::from_secs(1 << 32), bytes: 1 << 20 };
+        let mut store = Store::open(folder, limits).unwrap();
+        let mut filler = fs::File::create(folder.join("filler")).unwrap();
+        let full = std::io::copy(&mut std::io::repeat(1), &mut filler).unwrap_err();
+        assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+        assert!(matches!(store.append(&maker.batch()), Err(StoreError::Io { .. })));
+        assert_eq!(store.counters().segments_removed, 1);
+        let batch = maker.batch();
+        store.append(&batch).unwrap();
+        assert_holds(&store.reader(), &[batch]);
+    });
+}
+
+#[test]
+fn files_that_can_be_neither_renamed_nor_removed_end_no_history() {
+    on_small_disk(|folder| {
+        let batches = three_segments(folder);
+        // What something is mounted on: one that is no segment, and one that was being made.
+        let stuck = [(1, &b"GARBAGE! of sixteen bytes and more"[..]), (3, b"EVFL")].map(|(number, bytes)| {
+            let path = folder.join(format!("0000000{number}.segment"));
+            fs::write(&path, bytes).unwrap();
+            mount(path.to_str().unwrap(), &path, "none", libc::MS_BIND, "");
+            (path, bytes.len() as u64)
+        });
+        let mut expected = [&batches[..2], &batches[4..]].concat();
+        let mut maker = Maker::after(22, 6);
+        for _ in 0..2 {
+            let mut store = open(folder);
+            assert_holds(&store.reader(), &expected);
+            let removals_failed = store.counters().removals_failed;
+            expected.push(maker.batch());
+            store.append(expected.last().unwrap()).unwrap();
+            assert_holds(&store.reader(), &expected);
+            let counters = store.counters();
+            assert_eq!((removals_failed, counters.removals_failed, counters.set_aside), (2, 2, 0));
+            let others = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let others = others.filter(|path| !path.ends_with("lock") && stuck.iter().all(|(stuck, _)| path != stuck));
+            let others: u64 = others.map(|path| fs::metadata(path).unwrap().len()).sum();
+            assert_eq!(store.bytes(), others + stuck[0].1 + stuck[1].1, "they keep their share");
+        }
+        for (path, _) in &stuck {
+            let path = CString::new(path.to_str().unwrap()).unwrap();
+            // SAFETY: a valid path.
+            assert_eq!(unsafe { libc::umount(path.as_ptr()) }, 0);
+        }
+        // What has nothing goes, and what is damaged is set aside.
+        let store = open(folder);
+        assert_holds(&store.reader(), &expected);
+        assert_eq!((store.counters().removals_failed, store.counters().set_aside), (0, 1));
+        assert!(stuck.iter().all(|(path, _)| !path.exists()));
     });
 }
 

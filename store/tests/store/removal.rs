@@ -158,7 +158,23 @@ fn a_damaged_segment_that_can_t_be_renamed_is_out_of_the_way_and_keeps_its_bytes
     let counters = store.counters();
     assert_eq!((counters.set_aside, counters.removals_failed), (0, 1));
     assert!(middle.exists() && store.bytes() >= before);
-    assert_holds(&store.reader(), &[&batches[..2], &batches[4..], &[next]].concat());
+    let mut expected = [&batches[..2], &batches[4..], &[next]].concat();
+    assert_holds(&store.reader(), &expected);
+    // It ends no history: it is stuck for the next one as well.
+    drop(store);
+    let mut store = open(folder.path());
+    expected.push(Maker::after(7, 7).batch());
+    store.append(expected.last().unwrap()).unwrap();
+    assert_holds(&store.reader(), &expected);
+    let counters = store.counters();
+    assert_eq!((counters.set_aside, counters.removals_failed, counters.segments_removed), (0, 1, 0));
+    assert!(middle.exists() && store.bytes() >= before);
+    // Once it can be renamed it is, with the next opening.
+    drop(store);
+    fs::remove_dir(folder.path().join("00000001.segment.set-aside")).unwrap();
+    let store = open(folder.path());
+    assert_holds(&store.reader(), &expected);
+    assert_eq!((store.counters().set_aside, store.counters().removals_failed), (1, 0));
 }
 
 #[test]
