@@ -173,17 +173,22 @@ pub(super) fn put_place(out: &mut Vec<u8>, place: &Place) {
 }
 
 pub(super) fn place(entry: &[u8]) -> Result<Place, Malformed> {
+    let (mut place, mut functions) = place_and_functions(entry)?;
+    while functions.end().is_err() {
+        place.functions.push(FunctionIndex(functions.small()?));
+    }
+    Ok(place)
+}
+
+/// A place without its functions, and their numbers.
+pub(super) fn place_and_functions(entry: &[u8]) -> Result<(Place, Bytes<'_>), Malformed> {
     let mut bytes = Bytes(entry);
     let first = bytes.byte()?;
     let kind = KINDS.get(usize::from(first & !HAS_ADDRESS));
     let kind = *kind.ok_or(Malformed("a kind of location that is not known"))?;
     let mapping = option(&mut bytes)?.map(MappingIndex);
     let address = if first & HAS_ADDRESS == 0 { None } else { Some(bytes.number()?) };
-    let mut functions = Vec::new();
-    while bytes.end().is_err() {
-        functions.push(FunctionIndex(bytes.small()?));
-    }
-    Ok(Place { kind, mapping, address, functions })
+    Ok((Place { kind, mapping, address, functions: Vec::new() }, bytes))
 }
 
 /// What a location adds to its place: the address, unless the place has it, and each function's line and column. `number` is the

@@ -20,7 +20,7 @@ use super::entry::Shape;
 use super::numbered::Numbered;
 use super::stacks::{MAX_RESULT_FRAMES, MAX_RESULT_ROWS, MAX_SEGMENT_SUMS, is_full};
 use super::tables::Tables;
-use super::transfer::{KnownFunctions, Transfer};
+use super::transfer::{Known, Transfer};
 use super::tree::Node;
 use profiles::profile::{LocationIndex, Stack};
 
@@ -144,7 +144,7 @@ pub(super) struct FunctionRow {
 #[derive(Default)]
 pub(super) struct FunctionAnswer {
     pub(super) dictionary: Dictionary,
-    functions: KnownFunctions,
+    known: Known,
     locations: Numbered<Shown>,
     stacks: Vec<Stack>,
     /// Stacks by their hash.
@@ -169,8 +169,14 @@ enum Use {
     Leaf,
     /// It calls another one.
     Inner,
-    /// As `Inner`, and counted among the answer's.
-    Counted,
+}
+
+/// A segment's place in terms of the answer.
+#[derive(Clone, Copy)]
+struct InAnswer {
+    place: u32,
+    /// The location that inner frames have there.
+    inner: u32,
 }
 
 /// A segment's frames in terms of the answer.
@@ -179,9 +185,10 @@ struct Frames<'segment> {
     uses: Vec<Use>,
     /// Of each inner frame, of it and all that is on its root side.
     hashes: Vec<u64>,
-    /// By the segment's place: the answer's, and the location that inner frames have there.
-    places: Vec<u32>,
-    inner: Vec<u32>,
+    /// Of each inner frame, the first of the answer's new stacks that it is in: what is on its root side is written out there.
+    carriers: Vec<u32>,
+    /// By the segment's place.
+    places: Vec<InAnswer>,
 }
 
 impl Frames<'_> {
@@ -191,7 +198,7 @@ impl Frames<'_> {
         std::iter::from_fn(move || {
             let node = self.nodes.get((at as usize).checked_sub(1)?)?;
             at = node.parent;
-            Some(LocationIndex(self.inner.get(node.at as usize).copied()?))
+            Some(LocationIndex(self.places.get(node.at as usize)?.inner))
         })
     }
 }
@@ -245,26 +252,26 @@ impl FunctionAnswer {
                 at = nodes[at - 1].parent as usize;
             }
         }
-        let slots = || vec![NOT_YET; tables.len(Table::Places)];
-        let mut frames = Frames { nodes, uses, hashes: vec![0; nodes.len()], places: slots(), inner: slots() };
+        let places = vec![InAnswer { place: NOT_YET, inner: NOT_YET }; tables.len(Table::Places)];
+        let (hashes, carriers) = (vec![0; nodes.len()], vec![NOT_YET; nodes.len()]);
+        let mut frames = Frames { nodes, uses, hashes, carriers, places };
         for (index, node) in nodes.iter().enumerate() {
             if frames.uses[index] == Use::Not {
                 continue;
             }
-            let place = frames.places.get_mut(node.at as usize).ok_or(Malformed("a place that is not there"))?;
-            if *place == NOT_YET {
+            let known = frames.places.get_mut(node.at as usize).ok_or(Malformed("a place that is not there"))?;
+            if known.place == NOT_YET {
                 if given_up.load(Ordering::Relaxed) {
                     break;
                 }
-                *place = transfer.place((&mut self.dictionary, &mut self.functions), node.at)?;
+                known.place = transfer.place((&mut self.dictionary, &mut self.known), node.at)?;
             }
             if frames.uses[index] == Use::Inner {
-                let inner = &mut frames.inner[node.at as usize];
-                if *inner == NOT_YET {
-                    *inner = self.location(Shown { place: *place, line: 0 });
+                if known.inner == NOT_YET {
+                    known.inner = self.location(Shown { place: known.place, line: 0 });
                 }
                 let caller = (node.parent as usize).checked_sub(1).map_or(0, |caller| frames.hashes[caller]);
-                frames.hashes[index] = self.hasher.hash_one((caller, *inner));
+                frames.hashes[index] = self.hasher.hash_one((caller, known.inner));
             }
         }
         Ok(frames)
@@ -284,43 +291,61 @@ impl FunctionAnswer {
     fn stack(&mut self, tables: &Tables, frames: &mut Frames<'_>, shape: &Shape) -> Option<u32> {
         let nodes = frames.nodes;
         let leaf = (shape.node as usize).checked_sub(1).and_then(|leaf| nodes.get(leaf));
-        let shown = leaf.map(|leaf| Shown { place: frames.places[leaf.at as usize], line: shape.line });
+        let shown = leaf.map(|leaf| Shown { place: frames.places[leaf.at as usize].place, line: shape.line });
         let caller = leaf.and_then(|leaf| (leaf.parent as usize).checked_sub(1));
         let hash = self.hasher.hash_one((caller.map_or(0, |caller| frames.hashes[caller]), shown));
-        // A leaf in a place that the answer does not have is of a new stack.
-        let known = shown.map_or(Some(None), |shown| self.locations.find(shown).map(LocationIndex).map(Some));
-        if let Some(location) = known {
-            let found = self.table.find(hash, |(known, stack)| {
-                *known == hash
-                    && self.stacks.get(*stack as usize).is_some_and(|stack| {
-                        location.into_iter().chain(frames.callers(leaf)).eq(stack.locations.iter().copied())
-                    })
-            });
-            if let Some((_, stack)) = found {
-                return Some(*stack);
-            }
+        let found = self.table.find(hash, |(known, stack)| {
+            *known == hash
+                && self
+                    .stacks
+                    .get(*stack as usize)
+                    .is_some_and(|stack| self.is_stack(&stack.locations, shown, frames.callers(leaf)))
+        });
+        if let Some((_, stack)) = found {
+            return Some(*stack);
         }
         if self.is_full() {
             return None;
         }
-        let mut locations = Vec::with_capacity(tables.place_tree().depth(shape.node));
-        locations.extend(shown.map(|shown| LocationIndex(self.location(shown))));
-        locations.extend(frames.callers(leaf));
-        self.frames += locations.len() as u64;
-        self.nodes += 1;
-        let mut at = caller;
-        while let Some(index) = at
-            && frames.uses[index] != Use::Counted
-        {
-            frames.uses[index] = Use::Counted;
-            self.nodes += 1;
-            at = (nodes[index].parent as usize).checked_sub(1);
-        }
         let stack = self.stacks.len() as u32;
+        let depth = tables.place_tree().depth(shape.node);
+        let mut locations = Vec::with_capacity(depth);
+        locations.extend(shown.map(|shown| LocationIndex(self.location(shown))));
+        self.nodes += 1;
+        // As far as it is new, and the rest as one piece from where it is written out.
+        let mut at = caller;
+        while let Some(index) = at {
+            let carrier = &mut frames.carriers[index];
+            if let Some(known) = self.stacks.get(*carrier as usize) {
+                let rest = depth - locations.len();
+                let from = known.locations.len().saturating_sub(rest);
+                locations.extend_from_slice(&known.locations[from..]);
+                break;
+            }
+            *carrier = stack;
+            self.nodes += 1;
+            let node = nodes[index];
+            locations.push(LocationIndex(frames.places[node.at as usize].inner));
+            at = (node.parent as usize).checked_sub(1);
+        }
+        self.frames += locations.len() as u64;
         self.stacks.push(Stack { locations });
         self.first_rows.push(NOT_YET);
         self.table.insert_unique(hash, (hash, stack), |(hash, _)| *hash);
         Some(stack)
+    }
+
+    /// Whether these are the locations of a leaf and what calls it.
+    fn is_stack(
+        &self,
+        locations: &[LocationIndex],
+        leaf: Option<Shown>,
+        callers: impl Iterator<Item = LocationIndex>,
+    ) -> bool {
+        match locations.split_first() {
+            Some((first, rest)) => leaf == self.locations.get(first.0) && callers.eq(rest.iter().copied()),
+            None => leaf.is_none(),
+        }
     }
 
     fn is_full(&self) -> bool {

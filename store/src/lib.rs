@@ -38,7 +38,7 @@ pub use bytes::Malformed;
 pub use counters::StoreCounters;
 pub use error::StoreError;
 pub use label::{Label, Match, Query};
-pub use reader::{Reader, Skipped};
+pub use reader::{Helper, Reader, Skipped};
 pub use recover::SetAside;
 pub use segment::FORMAT_VERSION;
 pub use series::{LabelSummary, MAX_SERIES, MAX_STEPS, MAX_VALUES, Series, Values};

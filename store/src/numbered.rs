@@ -33,12 +33,6 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
         self.all.len()
     }
 
-    /// The number of a thing that is there.
-    pub(super) fn find(&self, thing: T) -> Option<u32> {
-        let found = self.table.find(self.hasher.hash_one(thing), |number| self.get(*number) == Some(thing));
-        found.copied()
-    }
-
     /// The number of a thing, which is added if it is new.
     pub(super) fn number(&mut self, thing: T) -> u32 {
         let Numbered { all, table, hasher } = self;
@@ -65,11 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thing_has_one_number_and_is_found_by_it() {
+    fn a_thing_has_one_number_and_is_had_by_it() {
         let mut numbered = Numbered::default();
         assert_eq!([7_u64, 9, 7, 8, 9].map(|thing| numbered.number(thing)), [0, 1, 0, 2, 1]);
         assert_eq!((numbered.all(), numbered.len()), (&[7, 9, 8][..], 3));
         assert_eq!((numbered.get(2), numbered.get(3)), (Some(8), None));
-        assert_eq!((numbered.find(8), numbered.find(6), numbered.len()), (Some(2), None, 3));
     }
 }

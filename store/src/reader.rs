@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, PoisonError};
 
 use super::bytes::Malformed;
@@ -10,7 +11,7 @@ use super::chunk::{ChunkHeader, Section};
 use super::columns::{self, Facts, StoredSample};
 use super::dictionary::{Part, Table};
 use super::error::StoreError;
-use super::index::ChunkRow;
+use super::index::{ChunkRow, Snapshot};
 use super::label::Query;
 use super::result::ResultTables;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentFile};
@@ -23,7 +24,11 @@ use profiles::profile::Batch;
 pub struct Reader {
     shared: Arc<Shared>,
     given_up: Arc<AtomicBool>,
+    helper: Option<Arc<Helper>>,
 }
+
+/// What is called on the second thread of a question, with all that is done there.
+pub type Helper = dyn Fn(&mut dyn FnMut()) + Send + Sync;
 
 /// What a question could not look at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,13 +41,23 @@ pub struct Skipped {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>) -> Reader {
-        Reader { shared, given_up: Arc::default() }
+        Reader { shared, given_up: Arc::default(), helper: None }
     }
 
     /// A reader whose questions end with [`StoreError::GivenUp`] soon after `given_up` was set: within a chunk, about 1 ms.
     #[must_use]
     pub fn until(&self, given_up: Arc<AtomicBool>) -> Reader {
-        Reader { shared: self.shared.clone(), given_up }
+        Reader { given_up, ..self.clone() }
+    }
+
+    /// A reader whose questions take a second thread: it opens the next segment while the one before is added to the answer, since reading,
+    /// unpacking and checking a dictionary takes about as long as that. It is one segment ahead and no more, so that an answer needs
+    /// the memory of two dictionaries instead of one.
+    ///
+    /// `helper` is called on that thread, so that whoever counts what answers take can count it as well.
+    #[must_use]
+    pub fn helped_by(&self, helper: Arc<Helper>) -> Reader {
+        Reader { helper: Some(helper), ..self.clone() }
     }
 
     /// Times of the first and the last sample, ns since the Unix epoch; `None` if there is no history.
@@ -56,13 +71,15 @@ impl Reader {
     }
 
     /// Gives the batches whose samples touch the range of time to `visit`, oldest segment first, each whole and as it was appended.
-    /// Tables hold only what the samples use, in another order.
+    /// Tables hold only what the samples use, in another order. Never with a second thread: `visit` may take its time, and nothing is
+    /// held open for it.
     ///
     /// # Errors
     /// The history can't be read.
     pub fn batches(&self, from_ns: u64, to_ns: u64, mut visit: impl FnMut(Batch)) -> Result<Skipped, StoreError> {
         let query = Query { from_ns, to_ns, filters: Vec::new() };
-        self.each_segment(&query, &[Part::Owners, Part::Shapes, Part::Exact], |segment| {
+        let alone = Reader { helper: None, ..self.clone() };
+        alone.each_segment(&query, &[Part::Owners, Part::Shapes, Part::Exact], |segment| {
             for chunk in 0..segment.chunks.len() {
                 let (facts, mut samples) = segment.samples(chunk)?;
                 samples.sort_by_key(|sample| (sample.time_ns, sample.cpu));
@@ -83,29 +100,60 @@ impl Reader {
         mut visit: impl FnMut(&SegmentView<'_>) -> Result<(), StoreError>,
     ) -> Result<Skipped, StoreError> {
         let snapshot = self.shared.index()?.snapshot()?;
-        let mut skipped = Skipped::default();
-        for (number, (first_ns, last_ns)) in snapshot.segments()? {
-            if last_ns < query.from_ns || first_ns >= query.to_ns {
-                continue;
-            }
-            let path = self.shared.segment_path(number);
-            let Some(file) = SegmentFile::open(path)? else {
-                skipped.removed_segments += 1;
-                continue;
-            };
-            let rows = snapshot.chunks(number)?;
-            let view = SegmentView::open(file, rows, query, parts, &self.given_up);
-            let visited = view.and_then(|view| visit(&view));
-            match visited {
+        let mut segments = snapshot.segments()?;
+        segments.retain(|(_, (first_ns, last_ns))| *last_ns >= query.from_ns && *first_ns < query.to_ns);
+        let open = |number| self.open_segment(&snapshot, number, query, parts);
+        let (mut skipped, mut visited) = (Skipped::default(), 0);
+        let mut take = |number, view: Result<Option<SegmentView<'_>>, StoreError>| -> Result<(), StoreError> {
+            match view.and_then(|view| view.map(|view| visit(&view)).transpose()) {
+                Ok(Some(())) => {}
+                Ok(None) => skipped.removed_segments += 1,
                 Err(StoreError::Damaged { path, offset, problem }) => {
                     let why = StoreError::Damaged { path, offset, problem }.to_string();
                     self.shared.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(number, why);
                     skipped.damaged_segments += 1;
                 }
-                other => other?,
+                Err(error) => return Err(error),
             }
-        }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            if let Some(helper) = self.helper.as_deref().filter(|_| segments.len() > 1) {
+                // Without room: whoever opens waits until the one before is taken.
+                let (ready, opened) = sync_channel(0);
+                let (open, segments) = (&open, &segments);
+                let ahead = move || {
+                    helper(&mut || {
+                        for (number, _) in segments {
+                            // Nobody takes it once a visit failed.
+                            if ready.send((*number, open(*number))).is_err() {
+                                break;
+                            }
+                        }
+                    });
+                };
+                // Where no thread can be had, this one does all.
+                let _ = std::thread::Builder::new().name("history-ahead".to_owned()).spawn_scoped(scope, ahead);
+                for (number, view) in opened {
+                    visited += 1;
+                    take(number, view)?;
+                }
+            }
+            segments.iter().skip(visited).try_for_each(|(number, _)| take(*number, open(*number)))
+        })?;
         Ok(skipped)
+    }
+
+    /// `None` if it was removed meanwhile.
+    fn open_segment<'query>(
+        &'query self,
+        snapshot: &Snapshot,
+        number: u32,
+        query: &'query Query,
+        parts: &[Part],
+    ) -> Result<Option<SegmentView<'query>>, StoreError> {
+        let Some(file) = SegmentFile::open(self.shared.segment_path(number))? else { return Ok(None) };
+        SegmentView::open(file, snapshot.chunks(number)?, query, parts, &self.given_up).map(Some)
     }
 }
 

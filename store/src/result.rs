@@ -171,7 +171,8 @@ fn batch(
     dictionary: &Dictionary,
     content: impl FnOnce(&Texts) -> Result<Content, Malformed>,
 ) -> Result<Batch, Malformed> {
-    let mut strings = StringTable::default();
+    let texts = dictionary.entries(Table::OwnerTexts).len() + dictionary.entries(Table::Texts).len();
+    let mut strings = StringTable::with_capacity(texts + 1);
     // Index 0 is the empty text, as in pprof.
     strings.intern("");
     let mut numbers = |table| -> Result<Vec<StringIndex>, Malformed> {

@@ -263,13 +263,41 @@ impl Transfer<'_, Batch> {
     }
 }
 
-/// Functions of an answer by all that is known of them, in one piece: nearly all that a segment has were in those before it, and one
-/// look-up finds that out where each text by itself would take one. So their texts are here once more, as far as there is room.
+/// Functions of an answer, and places of one function, by all that is known of them, in one piece: nearly all that a segment has were in
+/// those before it, and one look-up finds that out where each text by itself would take one. So their texts are here once more, as far as
+/// there is room.
 #[derive(Default)]
-pub(super) struct KnownFunctions {
+pub(super) struct Known {
+    functions: Keys,
+    places: Keys,
+}
+
+impl Known {
+    fn memory(&self) -> usize {
+        self.functions.keys.memory() + self.places.keys.memory()
+    }
+}
+
+#[derive(Default)]
+struct Keys {
     keys: Interner,
-    /// By key: the function. A damaged one may leave a key without a number.
+    /// By key: what the answer has for it. A damaged one may leave a key without a number.
     numbers: Vec<u32>,
+}
+
+impl Keys {
+    /// A key's place among all, and what the answer has for it.
+    fn find(&mut self, key: &[u8]) -> Result<(usize, Option<u32>), Malformed> {
+        let key = self.keys.intern(key)? as usize;
+        Ok((key, self.numbers.get(key).copied().filter(|number| *number != NOT_YET)))
+    }
+
+    fn note(&mut self, key: usize, number: u32) {
+        if self.numbers.len() <= key {
+            self.numbers.resize(key + 1, NOT_YET);
+        }
+        self.numbers[key] = number;
+    }
 }
 
 /// Longest texts of a function together that are known in one piece. Longer ones take three look-ups.
@@ -281,53 +309,74 @@ const MAX_KEYS_BYTES: usize = 64 << 20;
 const BETWEEN_TEXTS: u8 = 0xff;
 
 impl Transfer<'_, Tables> {
-    fn known_function(
-        &mut self,
-        (into, known): (&mut Dictionary, &mut KnownFunctions),
-        index: u32,
-    ) -> Result<u32, Malformed> {
-        if let Some(number) = self.seen(Thing::Function, index) {
-            return Ok(number);
-        }
-        let function = entry::function(self.source.get(Table::Functions, index)?)?;
-        self.bytes.clear();
+    /// Appends all that is known of a function to the buffer; whether it is short enough and there is room for it.
+    fn put_key(&mut self, known: &Known, function: u32) -> Result<bool, Malformed> {
+        let function = entry::function(self.source.get(Table::Functions, function)?)?;
         for text in [function.name, function.system_name, function.filename] {
             let text = self.source.get(Table::Texts, text.0)?;
-            if self.bytes.len() + text.len() > MAX_KEY_BYTES || known.keys.memory() > MAX_KEYS_BYTES {
-                return self.function(into, index);
+            if self.bytes.len() + text.len() > MAX_KEY_BYTES || known.memory() > MAX_KEYS_BYTES {
+                return Ok(false);
             }
             self.bytes.extend_from_slice(text);
             self.bytes.push(BETWEEN_TEXTS);
         }
         self.bytes.extend_from_slice(&function.start_line.to_le_bytes());
-        let key = known.keys.intern(&self.bytes)? as usize;
-        if let Some(number) = known.numbers.get(key).copied().filter(|number| *number != NOT_YET) {
+        Ok(true)
+    }
+
+    fn known_function(&mut self, (into, known): (&mut Dictionary, &mut Known), index: u32) -> Result<u32, Malformed> {
+        if let Some(number) = self.seen(Thing::Function, index) {
+            return Ok(number);
+        }
+        self.bytes.clear();
+        if !self.put_key(known, index)? {
+            return self.function(into, index);
+        }
+        let (key, number) = known.functions.find(&self.bytes)?;
+        if let Some(number) = number {
             self.note(Thing::Function, index, number);
             return Ok(number);
         }
         let number = self.function(into, index)?;
-        if known.numbers.len() <= key {
-            known.numbers.resize(key + 1, NOT_YET);
-        }
-        known.numbers[key] = number;
+        known.functions.note(key, number);
         Ok(number)
     }
 
     /// A segment's place.
-    pub(super) fn place(
-        &mut self,
-        (into, known): (&mut Dictionary, &mut KnownFunctions),
-        index: u32,
-    ) -> Result<u32, Malformed> {
+    pub(super) fn place(&mut self, (into, known): (&mut Dictionary, &mut Known), index: u32) -> Result<u32, Malformed> {
         if let Some(number) = self.seen(Thing::Place, index) {
             return Ok(number);
         }
-        let mut place = entry::place(self.source.get(Table::Places, index)?)?;
+        let (mut place, mut functions) = entry::place_and_functions(self.source.get(Table::Places, index)?)?;
         place.mapping = self.optional_mapping(into, place.mapping)?;
-        for function in &mut place.functions {
-            *function = FunctionIndex(self.known_function((into, known), function.0)?);
+        // Most have one function, and are known with it.
+        let mut rest = functions;
+        let only = rest.small().ok().filter(|_| rest.end().is_ok());
+        let mut key = None;
+        if let Some(function) = only {
+            self.bytes.clear();
+            entry::put_place(&mut self.bytes, &place);
+            if self.put_key(known, function)? {
+                let (at, number) = known.places.find(&self.bytes)?;
+                if let Some(number) = number {
+                    self.note(Thing::Place, index, number);
+                    return Ok(number);
+                }
+                key = Some(at);
+            }
+        }
+        while functions.end().is_err() {
+            let function = functions.small()?;
+            let number = match only {
+                Some(_) => self.function(into, function)?,
+                None => self.known_function((into, known), function)?,
+            };
+            place.functions.push(FunctionIndex(number));
         }
         let number = self.intern_place(into, &place)?;
+        if let Some(key) = key {
+            known.places.note(key, number);
+        }
         self.note(Thing::Place, index, number);
         Ok(number)
     }
@@ -361,26 +410,25 @@ mod tests {
     use crate::dictionary::Part;
 
     /// A dictionary with one text for each function's name, and a function for each.
-    fn functions(names: &[&[u8]]) -> Tables {
+    fn functions(names: &[&[u8]]) -> Dictionary {
         let mut dictionary = Dictionary::default();
         for (number, name) in (0..).zip(names) {
             assert_eq!(dictionary.intern(Table::Texts, name), Ok(number));
             dictionary.intern(Table::Functions, &[number as u8, number as u8, number as u8, 7]).unwrap();
         }
-        let mut tables = Tables::default();
-        tables.add(Part::Shapes, &dictionary.unwritten(Part::Shapes)).unwrap();
-        tables
+        dictionary
     }
 
-    fn known(into: &mut Dictionary, known: &mut KnownFunctions, names: &[&[u8]]) -> Vec<Option<u32>> {
-        let tables = functions(names);
+    fn known(into: &mut Dictionary, known: &mut Known, names: &[&[u8]]) -> Vec<Option<u32>> {
+        let mut tables = Tables::default();
+        tables.add(Part::Shapes, &functions(names).unwritten(Part::Shapes)).unwrap();
         let mut transfer = Transfer::new(&tables);
         (0..names.len() as u32).map(|index| transfer.known_function((into, known), index).ok()).collect()
     }
 
     #[test]
     fn a_function_keeps_its_number_whatever_a_damaged_segment_had_before() {
-        let (mut into, mut functions) = (Dictionary::default(), KnownFunctions::default());
+        let (mut into, mut functions) = (Dictionary::default(), Known::default());
         let long = [b'x'; MAX_KEY_BYTES + 1];
         assert_eq!(known(&mut into, &mut functions, &[b"one", b"two"]), [Some(0), Some(1)]);
         assert_eq!(known(&mut into, &mut functions, &[b"bad\xff", b"two", b"\xfe"]), [None, Some(1), None]);
@@ -388,6 +436,43 @@ mod tests {
         assert_eq!(found, [Some(2), Some(0), Some(3), Some(1), None]);
         assert_eq!(known(&mut into, &mut functions, &[&long, b"three"]), [Some(3), Some(2)]);
         assert_eq!(into.entries(Table::Functions).len(), 4);
+    }
+
+    #[test]
+    fn a_place_has_one_number_in_all_segments_and_differs_in_whatever_it_is() {
+        let names: [&[u8]; 3] = [b"main", b"work", b"main\xffwork"];
+        // Each place with the number of names that its segment has.
+        let place = |into: &mut Dictionary, known: &mut Known, names: &[&[u8]], entry: &[u8]| {
+            let mut dictionary = functions(names);
+            dictionary.intern(Table::Mappings, &[0, 0]).unwrap();
+            dictionary.intern(Table::Places, entry).unwrap();
+            let mut tables = Tables::default();
+            tables.add(Part::Shapes, &dictionary.unwritten(Part::Shapes)).unwrap();
+            Transfer::new(&tables).place((into, known), 0).ok()
+        };
+        let (mut into, mut known) = (Dictionary::default(), Known::default());
+        /// Kind, mapping, perhaps an address, functions; the segment's texts; the place's number.
+        type Case<'a> = (&'a [u8], &'a [&'a [u8]], Option<u32>);
+        let cases: [Case<'_>; 10] = [
+            (&[0, 0, 0], &names[..1], Some(0)),
+            (&[0, 0, 1], &names[..2], Some(1)),
+            // The same by another number of the function.
+            (&[0, 0, 0], &names[1..2], Some(1)),
+            (&[1, 0, 0], &names[..1], Some(2)),
+            (&[0, 1, 0], &names[..1], Some(3)),
+            (&[0x80, 0, 0, 0], &names[..1], Some(4)),
+            (&[0x80, 0, 1, 0], &names[..1], Some(5)),
+            (&[0, 0, 0, 0], &names[..1], Some(6)),
+            (&[0, 0], &names[..1], Some(7)),
+            // A text that is none.
+            (&[0, 0, 2], &names, None),
+        ];
+        for _ in 0..2 {
+            for (entry, names, expected) in cases {
+                assert_eq!(place(&mut into, &mut known, names, entry), expected, "{entry:?}");
+            }
+        }
+        assert_eq!(into.entries(Table::Functions).len(), 2);
     }
 
     #[test]

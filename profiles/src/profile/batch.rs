@@ -34,6 +34,11 @@ pub struct StringTable {
 }
 
 impl StringTable {
+    /// A table with room for so many texts, for those who know how many come.
+    pub fn with_capacity(texts: usize) -> StringTable {
+        StringTable { texts: Vec::with_capacity(texts), index: HashMap::with_capacity(texts) }
+    }
+
     /// The index of `text`, which is added if it is new.
     pub fn intern(&mut self, text: &str) -> StringIndex {
         if let Some(found) = self.index.get(text) {

@@ -23,7 +23,7 @@ fn batch(maker: &mut Maker, segment: u64) -> Batch {
 }
 
 /// Three segments with three batches each, in a folder without an index.
-fn three_segments(folder: &Path) -> Vec<Batch> {
+pub(crate) fn three_segments(folder: &Path) -> Vec<Batch> {
     let mut batches = Vec::new();
     for segment in 0..3 {
         let mut store = open(folder);
@@ -39,7 +39,7 @@ fn three_segments(folder: &Path) -> Vec<Batch> {
 }
 
 /// What each question has for an answer, in words, and whether it left out a segment.
-fn answers(reader: &Reader) -> Vec<(&'static str, String, u64)> {
+pub(crate) fn answers(reader: &Reader) -> Vec<(&'static str, String, u64)> {
     let query = Query { from_ns: START + 3 * SECOND, to_ns: START + 88 * SECOND, filters: Vec::new() };
     let mut answers = Vec::new();
     for (name, grouping) in
