@@ -268,7 +268,7 @@ fn open_and_ask(history: &Path) -> Result<()> {
         store.bytes() as f64 / (1 << 20) as f64,
         store.counters()
     );
-    // As the page asks.
+    // Somebody waits: with a second thread.
     ask(&store.reader().helped_by(Arc::new(|work: &mut dyn FnMut()| work())))
 }
 
