@@ -15,6 +15,7 @@ use super::status::{Numbers, Status};
 use crate::engine::Group;
 use crate::identity::Counters as IdentityCounters;
 use crate::ledger::Drop;
+use crate::serve::{Answering, Tray};
 
 /// Everything as text.
 ///
@@ -42,6 +43,7 @@ impl Collector for StatusCollector {
         unwinding(&mut sheet, &numbers)?;
         identity(&mut sheet, naming.identity)?;
         costs(&mut sheet, &numbers)?;
+        page(&mut sheet, &self.0.answers)?;
         statistics::sizes(&mut sheet, &numbers, &naming)?;
         statistics::counters(&mut sheet, &numbers, &naming, &self.0.texts)
     }
@@ -250,6 +252,17 @@ fn identity(sheet: &mut Sheet<'_, '_>, counters: IdentityCounters) -> Result<(),
         ("runtime_requests", runtime_requests),
     ];
     sheet.counter("everflame_identity_work", "What identity did to find out", "what", &work)
+}
+
+/// What the page's answers cost and what they were refused for.
+fn page(sheet: &mut Sheet<'_, '_>, answers: &Answering) -> Result<(), fmt::Error> {
+    let unread =
+        [("stacks", Tray::Stacks), ("sums", Tray::Sums)].map(|(name, tray)| (name, answers.unread_bytes(tray) as u64));
+    let help = "Bytes of answers of the page that their readers have not taken yet";
+    sheet.gauges("everflame_page_unread_bytes", help, "of", &unread)?;
+    let help = "Questions that the page did not answer because of others, or since it took too long";
+    sheet.counter("everflame_page_refused", help, "", &[("", answers.refused())])?;
+    sheet.seconds("everflame_page_cpu_seconds", "Processor time of answers", answers.cpu_ns() as f64 / 1e9)
 }
 
 fn costs(sheet: &mut Sheet<'_, '_>, numbers: &Numbers) -> Result<(), fmt::Error> {

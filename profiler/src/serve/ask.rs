@@ -82,8 +82,14 @@ impl Desk {
             return Err(Refusal::Unread);
         }
         let given_up = GiveUp(Arc::default());
-        let reader = self.source.reader().ok_or(Refusal::NoHistory)?.until(Arc::clone(&given_up.0));
         let answering = Arc::clone(&self.answering);
+        let of_helper = Arc::clone(&answering);
+        let reader = self.source.reader().ok_or(Refusal::NoHistory)?.until(Arc::clone(&given_up.0));
+        // What a second thread takes is the answer's as well.
+        let reader = reader.helped_by(Arc::new(move |work: &mut dyn FnMut()| {
+            let _counted = of_helper.begin();
+            work();
+        }));
         let running = tokio::task::spawn_blocking(move || {
             let counted = answering.begin();
             let answer = work(&reader);
