@@ -72,7 +72,10 @@ pub(super) struct Agent {
 /// Its address.
 impl fmt::Display for Agent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.base, formatter)
+        let mut shown = self.base.clone();
+        // Neither fails where there is a host, which every `http` address has; a password is nobody's business.
+        let _ = (shown.set_password(None), shown.set_username(""));
+        fmt::Display::fmt(&shown, formatter)
     }
 }
 

@@ -111,9 +111,14 @@ struct Found {
     namespace: String,
 }
 
-async fn found(words: &Kubectl, wanted: &Wanted) -> anyhow::Result<Found> {
+/// Not before the cluster is connected: a credential plugin may ask for a password on this terminal.
+fn asking() -> Progress {
     let progress = Progress::start();
     progress.say("asking the cluster which pods are meant".to_owned());
+    progress
+}
+
+async fn found(words: &Kubectl, wanted: &Wanted) -> anyhow::Result<Found> {
     let cluster_words = &words.cluster;
     let connect = || Cluster::connect(cluster_words.kubeconfig.as_deref(), cluster_words.context.as_deref());
     let namespace_of = |cluster: &Cluster, given: Option<&str>| given.unwrap_or(cluster.namespace()).to_owned();
@@ -136,6 +141,7 @@ async fn found(words: &Kubectl, wanted: &Wanted) -> anyhow::Result<Found> {
         }
         Who::Named { namespace, name } => {
             let cluster = connect().await?;
+            let _progress = asking();
             let namespace = namespace_of(&cluster, namespace.as_deref());
             let Some(pod) = cluster.pod(&namespace, name).await? else {
                 return Err(Refusal::NoSuchPod { namespace, name: name.clone() }.into());
@@ -145,6 +151,7 @@ async fn found(words: &Kubectl, wanted: &Wanted) -> anyhow::Result<Found> {
         }
         Who::Selected { namespace, text, .. } => {
             let cluster = connect().await?;
+            let progress = asking();
             let namespace = namespace_of(&cluster, namespace.as_deref());
             let selected = target::selected(&cluster.pods(&namespace, text).await?, &namespace, text)?;
             progress.end();

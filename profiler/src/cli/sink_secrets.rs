@@ -78,7 +78,9 @@ pub(super) fn give(words: &Agent, sinks: &mut [SinkSettings]) -> anyhow::Result<
         let aimed = Aimed::read("header", word, sinks)?;
         headers.push((header(aimed.value)?, aimed));
     }
-    let authorized: Vec<bool> = sinks.iter_mut().map(|sink| give_headers(&headers, sink)).collect();
+    let tokens = words.token_file.iter().map(|word| Aimed::read("token-file", word, sinks));
+    let tokens = tokens.collect::<anyhow::Result<Vec<_>>>()?;
+    let authorized: Vec<bool> = sinks.iter_mut().map(|sink| give_headers(&headers, &tokens, sink)).collect();
     let files: [(&str, &[String], Place); 4] = [
         ("token-file", &words.token_file, |sink| &mut sink.bearer_token_file),
         ("ca-file", &words.ca_file, |sink| &mut sink.tls.certificate_authority),
@@ -102,14 +104,15 @@ pub(super) fn give(words: &Agent, sinks: &mut [SinkSettings]) -> anyhow::Result<
 
 /// Of equal names the last one is sent. Whether the sink has an authorization of its own: by a word for it alone, its environment, or
 /// a user in its address.
-fn give_headers(headers: &[((String, Secret), Aimed<'_>)], sink: &mut SinkSettings) -> bool {
+fn give_headers(headers: &[((String, Secret), Aimed<'_>)], tokens: &[Aimed<'_>], sink: &mut SinkSettings) -> bool {
     let address = key(&sink.address);
     let own = headers.iter().filter(|(_, aimed)| aimed.is_for(&address)).map(|(header, _)| header.clone());
     sink.headers.extend(own);
     let has_user = matches!(&sink.address, Address::Server(server) if server.credentials.is_some());
     let authorized = has_user || in_force(sink, AUTHORIZATION).is_some();
     let shared = headers.iter().filter(|(_, aimed)| aimed.is_for_all()).map(|(header, _)| header.clone());
-    let shared = shared.filter(|(name, _)| name != AUTHORIZATION || !authorized);
+    let has_token = tokens.iter().any(|aimed| aimed.is_for(&address));
+    let shared = shared.filter(|(name, _)| name != AUTHORIZATION || !(authorized || has_token));
     sink.headers.splice(0..0, shared);
     authorized
 }
@@ -262,12 +265,13 @@ mod tests {
         const SHARED: &str = "--header=authorization: shared";
         /// Words, the environment's headers, and what is sent: header and token.
         type Row = (&'static [&'static str], &'static str, Option<&'static str>, Option<&'static str>);
-        let table: [Row; 7] = [
+        let table: [Row; 8] = [
             (&[OWN, TOKEN], "", Some("own"), None),
             (&[TOKEN, OWN], "", Some("own"), None),
             (&[TOKEN], "authorization=environment", Some("environment"), None),
             (&[TOKEN, OWN_TOKEN], "authorization=environment", Some("environment"), Some("/own")),
             (&[OWN_TOKEN, TOKEN], "", None, Some("/own")),
+            (&[SHARED, OWN_TOKEN], "", None, Some("/own")),
             (&[TOKEN], "x-key=environment", None, Some("/shared")),
             // Both are for all: nobody's own is lost.
             (&[SHARED, TOKEN], "", Some("shared"), Some("/shared")),

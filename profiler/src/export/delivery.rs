@@ -90,6 +90,7 @@ impl Sink {
             drops: Complaints::default(),
             rejections: Complaints::rare(),
             is_said_to_wait: false,
+            is_said_away: false,
         };
         let sender = tokio::spawn(sender.run());
         Sink { shared, inbox, stage, intake, sender, complaints: Mutex::default() }

@@ -77,12 +77,14 @@ struct Script {
     answers: Arc<Mutex<VecDeque<Option<Answer>>>>,
     /// Number and samples.
     tried: Arc<Mutex<Vec<(u64, u64)>>>,
+    /// The message that is never taken.
+    never: Option<u64>,
 }
 
 impl Script {
     /// `None` is a server that never answers.
     fn new(answers: impl IntoIterator<Item = Option<Answer>>) -> Script {
-        Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), tried: Arc::default() }
+        Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), tried: Arc::default(), never: None }
     }
 
     fn tried(&self) -> Vec<(u64, u64)> {
@@ -93,6 +95,10 @@ impl Script {
 impl Transport for Script {
     fn send<'message>(&'message self, message: &'message Message) -> Sending<'message> {
         self.tried.lock().unwrap().push((message.start_ns, message.samples));
+        if self.never == Some(message.start_ns) {
+            let outcome = Outcome::Retry(None, "403".into());
+            return Box::pin(async { Answer { outcome, answered: Answered::Rejected } });
+        }
         let ok = Some(Answer { outcome: Outcome::Delivered, answered: Answered::Ok });
         match self.answers.lock().unwrap().pop_front().unwrap_or(ok) {
             Some(answer) => Box::pin(async { answer }),
@@ -234,6 +240,27 @@ fn a_token_that_has_expired_loses_nothing_and_the_renewed_one_brings_everything_
             let snapshot = sink.shutdown(NEVER).await;
             assert_eq!(script.tried(), [vec![(1, 2); 51], vec![(2, 2), (3, 2)]].concat());
             assert_eq!((snapshot.retried(Answered::Rejected), snapshot.refused.messages), (50, 0));
+            assert_balanced(&snapshot);
+        });
+    }
+}
+
+#[test]
+fn a_message_that_alone_is_refused_for_ever_goes_once_it_costs_others() {
+    for spooled in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let script = Script { never: Some(1), ..Script::default() };
+        run(async {
+            let (sink, _) = start(&script, spooled.then_some(folder.path()));
+            // More than memory or spool hold.
+            let last = 150;
+            submit(&sink, (1..=last).map(|number| batch(number, 20_000))).await;
+            until(|| script.tried().last() == Some(&(last, 20_000))).await;
+            let snapshot = sink.shutdown(NEVER).await;
+            assert_eq!(snapshot.dropped(DropReason::GaveUp).messages, 1);
+            let full = [DropReason::MemoryFull, DropReason::SpoolFull].map(|reason| snapshot.dropped(reason).messages);
+            assert!(full.iter().sum::<u64>() > 0, "there was room for all");
+            assert_eq!(snapshot.delivered.messages + full.iter().sum::<u64>(), last - 1);
             assert_balanced(&snapshot);
         });
     }

@@ -57,6 +57,10 @@ pub(super) struct Queue {
     spool: Option<Spool>,
     /// The last write failed: said once, until one succeeds.
     spool_failing: bool,
+    /// Messages that made room in memory.
+    made_room: u64,
+    /// How many had made room when the one in hand was taken.
+    had_made_room: u64,
     counters: Arc<Counters>,
 }
 
@@ -84,6 +88,8 @@ impl Queue {
             in_hand: Depth::default(),
             spool: opened,
             spool_failing: false,
+            made_room: 0,
+            had_made_room: 0,
             counters,
         };
         if let Some(spool) = &queue.spool {
@@ -111,6 +117,7 @@ impl Queue {
         while self.memory.len() > self.limits.messages || self.memory_bytes > self.limits.bytes {
             let Some(oldest) = self.memory.pop_front() else { break };
             self.memory_bytes -= oldest.body.len();
+            self.made_room += 1;
             self.counters.count_drop(DropReason::MemoryFull, &oldest);
         }
         self.publish();
@@ -147,8 +154,18 @@ impl Queue {
             self.in_hand = Depth { messages: 1, samples: message.samples, bytes: message.body.len() as u64 };
             Some(Taken { message, position: None })
         });
+        self.had_made_room = self.all_that_made_room();
         self.publish();
         taken
+    }
+
+    fn all_that_made_room(&self) -> u64 {
+        self.made_room + self.spool.as_ref().map_or(0, |spool| spool.losses().full.messages)
+    }
+
+    /// Whether younger messages had to go since the one in hand was taken, which makes room for none.
+    pub(super) fn goes_before_others(&self) -> bool {
+        self.all_that_made_room() > self.had_made_room
     }
 
     fn take_from_disk(&mut self) -> Option<Taken> {

@@ -81,6 +81,8 @@ pub(super) struct Sender {
     pub(super) rejections: Complaints,
     /// The log says that this sink waits.
     pub(super) is_said_to_wait: bool,
+    /// The log says that its server is away.
+    pub(super) is_said_away: bool,
 }
 
 impl Sender {
@@ -191,6 +193,15 @@ impl Sender {
                     pieces.pop_front();
                     return Step::Next;
                 }
+                // It may be this message that somebody refuses (a firewall that reads bodies, a gateway with rights of its own): where
+                // room is short it goes first, as the oldest does, or all others would go for it.
+                if matches!(answer.answered, Answered::Rejected | Answered::Broken)
+                    && self.shared.with_queue(|queue| queue.goes_before_others()).await == Some(true)
+                {
+                    self.count_drop(DropReason::GaveUp, piece, &text);
+                    pieces.pop_front();
+                    return Step::Next;
+                }
                 counters.retry(answer.answered);
                 self.wait(taken, asked, answer.answered, &text).await
             }
@@ -199,6 +210,7 @@ impl Sender {
 
     /// The server is there, whatever it said.
     fn answered(&mut self) {
+        self.is_said_away = false;
         if std::mem::take(&mut self.is_said_to_wait) {
             tracing::info!(sink = self.shared.name, "{} answers again", self.transport.address());
         }
@@ -229,20 +241,20 @@ impl Sender {
         }
     }
 
-    /// A server that is away comes back by itself, and is said once; a token that has expired somebody has to renew, so that it is
-    /// said at once and again and again.
+    /// A server that is away comes back by itself, and is said once; a token that has expired, or another server in its place, somebody
+    /// has to mend, so that it is said again and again.
     fn say_failure(&mut self, answered: Answered, text: &str) {
         let (sink, failures) = (&self.shared.name, self.backoff.failures());
-        if answered == Answered::Rejected {
+        if answered == Answered::Rejected || (answered == Answered::Broken && failures >= OPEN_AFTER) {
             if let Some(count) = self.rejections.add(self.shared.timing.now()) {
                 tracing::warn!(sink, count, "profiles are kept until they are taken: {text}");
                 self.is_said_to_wait = true;
             }
-        } else if failures == 1 {
-            tracing::info!(sink, "a profile is sent again later: {text}");
-        } else if failures == OPEN_AFTER {
+        } else if failures >= OPEN_AFTER && !std::mem::replace(&mut self.is_said_away, true) {
             tracing::warn!(sink, failures, "profiles are kept until it answers: {text}");
             self.is_said_to_wait = true;
+        } else if failures == 1 {
+            tracing::info!(sink, "a profile is sent again later: {text}");
         }
     }
 

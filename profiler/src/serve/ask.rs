@@ -54,16 +54,17 @@ impl Desk {
         &self.answering
     }
 
-    /// Runs `work` on the history, if there is room for what it makes; it puts that on `tray` itself ([`Answering::hold`]).
+    /// Runs `work` on the history, if there is room for what it makes; it puts that on `tray` itself ([`Answering::hold`]). Without a
+    /// tray it makes next to nothing.
     ///
     /// # Errors
     /// [`Refusal`]: no history, no room, too slow, or what `work` refused.
     pub async fn ask<T: Send + 'static>(
         &self,
-        tray: Tray,
+        tray: impl Into<Option<Tray>>,
         work: impl FnOnce(&Reader) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let answered = self.answer(tray, work).await;
+        let answered = self.answer(tray.into(), work).await;
         if matches!(answered, Err(Refusal::Busy | Refusal::Unread | Refusal::TooSlow)) {
             self.answering.refuse();
         }
@@ -72,13 +73,13 @@ impl Desk {
 
     async fn answer<T: Send + 'static>(
         &self,
-        tray: Tray,
+        tray: Option<Tray>,
         work: impl FnOnce(&Reader) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let chair = Arc::clone(&self.chairs).try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let turn = tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or(Refusal::Busy)?;
-        if self.answering.unread_bytes(tray) >= tray.most_unread() {
+        if tray.is_some_and(|tray| self.answering.unread_bytes(tray) >= tray.most_unread()) {
             return Err(Refusal::Unread);
         }
         let given_up = GiveUp(Arc::default());

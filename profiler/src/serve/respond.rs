@@ -130,7 +130,7 @@ impl Page {
     }
 
     async fn status(&self, now_ms: u64, gzip: bool) -> Result<Content, Refusal> {
-        let asked = self.desk.ask(Tray::Sums, |reader| Ok(reader.extent()?)).await;
+        let asked = self.desk.ask(None, |reader| Ok(reader.extent()?)).await;
         let history = match asked {
             Ok(extent) => extent,
             Err(Refusal::NoHistory) => None,

@@ -42,7 +42,8 @@ export type Failure = "gone" | "token" | "busy" | "refused";
 
 export class ApiError extends Error {
   override name = "ApiError";
-  constructor(readonly failure: Failure, message: string) {
+  /** `worked`: the server had work with the question. */
+  constructor(readonly failure: Failure, message: string, readonly worked = failure !== "gone") {
     super(message);
   }
 }
@@ -120,7 +121,7 @@ export class Api {
     if (response.ok) return response;
     const said = await response.json().then((body: unknown) => (isRecord(body) && typeof body.error === "string" ? body.error.slice(0, 500) : null), () => null);
     if (response.status === 401) throw new ApiError("token", said ?? "A token is needed.");
-    if (response.status === 503 || response.status === 429) throw new ApiError("busy", said ?? "The server is busy.");
+    if (response.status === 503 || response.status === 429) throw new ApiError("busy", said ?? "The server is busy.", !response.headers.has("retry-after"));
     throw new ApiError(response.status >= 500 ? "busy" : "refused", said ?? `The server refused: ${response.status}.`);
   }
 }

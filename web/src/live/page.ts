@@ -377,8 +377,8 @@ export class LivePage {
     this.root.classList.toggle("offline", passes);
     if (failure && !this.shown) performance.mark("everflame-painted");
     const { period } = this.state;
-    // A server that was not reached, such as that of a laptop that slept, had no work with the question.
-    const cost = failure?.failure === "gone" ? 0 : took;
+    // A server that was not reached, such as that of a laptop that slept, or has too much to do had no work with the question.
+    const cost = failure && !failure.worked ? 0 : took;
     if (passes || (!failure && "last" in period)) this.refresher.plan(nextDelay("last" in period ? period.last : 0, cost, this.failures, this.status?.history === null));
   }
 

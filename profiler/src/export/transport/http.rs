@@ -229,7 +229,14 @@ pub async fn get(
     server: &Server,
     path: &str,
 ) -> Result<Result<(u16, Vec<u8>), String>, TransportError> {
-    let request = client(settings, server)?.get(server.url(path)).headers(headers(settings, server)?);
+    let mut sent = headers(settings, server)?;
+    if let Some(file) = &settings.bearer_token_file {
+        match TokenFile::new(file).header().await {
+            Ok(token) => drop(sent.insert(AUTHORIZATION, token)),
+            Err(why) => return Ok(Err(why)),
+        }
+    }
+    let request = client(settings, server)?.get(server.url(path)).headers(sent);
     let answer = async {
         let response = request.send().await?;
         let status = response.status().as_u16();

@@ -114,8 +114,8 @@ pub async fn ask(settings: &SinkSettings, server: &Server) -> Result<Wire, Trans
         return Ok(wire);
     }
     let (answer, why) = match http::get(settings, server, "/info").await? {
-        // So speak a proxy whose server is away, and a server that is not ready or has too much to do.
-        Ok((status @ (408 | 425 | 429 | 500..=599), _)) => (None, format!("{status} is what it says")),
+        // So speak a proxy whose server is away, a server that is not ready or has too much to do, and whoever wants another token.
+        Ok((status @ (401 | 403 | 408 | 425 | 429 | 500..=599), _)) => (None, format!("{status} is what it says")),
         Ok((_, answer)) => (Some(answer), String::new()),
         Err(why) => (None, why),
     };
