@@ -27,15 +27,12 @@ pub enum StoreError {
     },
     /// The index refused.
     #[error(
-        "the history's index failed: {0}. It is opened again with the next interval; if it goes on failing, stop everflame and \
-         remove index.redb in the history's folder: it is made again from the segments"
+        "the history's index failed: {0}. It is opened again with the next interval, or made again if it is damaged; what it needs is room \
+         on the disk, and the right to write index.redb in the history's folder"
     )]
     Index(Box<redb::Error>),
     /// The index failed before and is not open again yet, or the store is closed.
-    #[error(
-        "the history is closed, or its index failed and is not open again yet; if it stays so, stop everflame and remove \
-         index.redb in the history's folder: it is made again from the segments"
-    )]
+    #[error("the history is closed, or its index failed (see the failure before) and is not open again yet")]
     IndexClosed,
     /// A batch that does not hold together or is beyond all limits: it is not stored.
     #[error("the batch can't be stored: {0}")]

@@ -66,11 +66,14 @@ impl Recovered {
         match set_aside(path, why) {
             Ok(file) => self.set_aside.push(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(_) => {
-                let SetAside { bytes, modified_ns, .. } = describe(path.to_owned(), String::new());
-                self.keep(number, path, SegmentFacts { last_ns: modified_ns, bytes });
-            }
+            Err(_) => self.leave(number, path),
         }
+    }
+
+    /// Leaves a file that nobody reads where it is, as old as it was written last.
+    fn leave(&mut self, number: u32, path: &Path) {
+        let SetAside { bytes, modified_ns, .. } = describe(path.to_owned(), String::new());
+        self.keep(number, path, SegmentFacts { last_ns: modified_ns, bytes });
     }
 
     /// Removes a segment that has nothing; whether it is gone.
@@ -121,6 +124,12 @@ pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreEr
         let path = folder.join(file_name(number));
         let verdict = match check(&path, (index, is_new), number, Some(number) == newest) {
             Err(error) if is_of_the_file(&error) => Verdict::Bad(error.to_string()),
+            // It stays where it is: the next start finds it good, once somebody mended its rights.
+            Err(error) if is_forbidden(&error) => {
+                index.replace(number, &[])?;
+                recovered.leave(number, &path);
+                continue;
+            }
             verdict => verdict?,
         };
         match verdict {
@@ -153,7 +162,13 @@ pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreEr
 fn is_of_the_file(error: &StoreError) -> bool {
     let StoreError::Io { source, .. } = error else { return false };
     let code = source.raw_os_error();
-    matches!(code, Some(libc::EISDIR | libc::EACCES | libc::EPERM | libc::ELOOP | libc::ENXIO | libc::ENODEV))
+    matches!(code, Some(libc::EISDIR | libc::ELOOP | libc::ENXIO | libc::ENODEV))
+}
+
+/// Whether the file may be good, and everflame has no right to it.
+fn is_forbidden(error: &StoreError) -> bool {
+    let StoreError::Io { source, .. } = error else { return false };
+    matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM))
 }
 
 /// Gives a file another name, so that it is not looked at again.
@@ -218,8 +233,11 @@ fn check(path: &Path, (index, is_new): (&Index, bool), number: u32, newest: bool
         return Ok(Verdict::Good { facts: facts(&known, file.bytes()), cut: 0, synced: true });
     }
     let scan = scan(&file)?;
+    // Behind what the index knows nothing was confirmed, of whichever segment: a sync that fails ends one. In an older one a chunk further
+    // on says that this is not the end.
+    let unconfirmed = newest || (!is_new && scan.rows.len() >= known.len());
     if let Some(problem) = scan.problem
-        && !(newest && is_torn_end(&file, (&known, is_new), scan.end, problem)?)
+        && !(unconfirmed && is_torn_end(&file, (&known, is_new || !newest), scan.end, problem)?)
     {
         return Ok(Verdict::Bad(format!("damaged at byte {}: {problem}", scan.end)));
     }
@@ -334,17 +352,18 @@ mod tests {
     #[test]
     fn a_file_that_is_refused_is_told_from_a_process_that_lacks_something() {
         let cases = [
-            (libc::EISDIR, true),
-            (libc::EACCES, true),
-            (libc::ELOOP, true),
-            (libc::EMFILE, false),
-            (libc::ENOMEM, false),
-            (libc::ENOSPC, false),
+            (libc::EISDIR, (true, false)),
+            (libc::EACCES, (false, true)),
+            (libc::EPERM, (false, true)),
+            (libc::ELOOP, (true, false)),
+            (libc::EMFILE, (false, false)),
+            (libc::ENOMEM, (false, false)),
+            (libc::ENOSPC, (false, false)),
         ];
         for (code, expected) in cases {
             let error = StoreError::io("read", Path::new("a"))(io::Error::from_raw_os_error(code));
-            assert_eq!(is_of_the_file(&error), expected, "{error}");
+            assert_eq!((is_of_the_file(&error), is_forbidden(&error)), expected, "{error}");
         }
-        assert!(!is_of_the_file(&StoreError::IndexClosed));
+        assert!(!is_of_the_file(&StoreError::IndexClosed) && !is_forbidden(&StoreError::IndexClosed));
     }
 }

@@ -43,6 +43,7 @@ impl Store {
                 self.segments = recovered.segments;
                 self.note_set_aside(recovered.set_aside);
                 recovered.stuck.iter().for_each(|path| self.note_stuck(path));
+                self.folder_unsynced = true;
                 *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
             }
         }
@@ -137,6 +138,7 @@ impl Store {
                 bytes = bytes.saturating_sub(facts.bytes);
             }
         }
+        self.unsynced.retain(|number| self.segments.contains_key(number));
     }
 }
 

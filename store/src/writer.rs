@@ -101,9 +101,9 @@ pub struct Store {
     pub(super) next_number: u32,
     unflushed: u32,
     /// Whether a segment was made whose name may not be on the disk yet.
-    folder_unsynced: bool,
+    pub(super) folder_unsynced: bool,
     /// Segments of which the disk did not confirm all.
-    unsynced: BTreeSet<u32>,
+    pub(super) unsynced: BTreeSet<u32>,
     pub(super) counters: StoreCounters,
 }
 
@@ -143,7 +143,8 @@ impl Store {
             stuck,
             next_number,
             unflushed: 0,
-            folder_unsynced: false,
+            // The name of what a killed process made may not be on the disk.
+            folder_unsynced: true,
             unsynced: BTreeSet::new(),
             counters,
         })

@@ -14,7 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::refusal::Refusal;
 use super::{Answering, Source, Tray};
 
-/// Questions at once: each may take one CPU, and up to some 300 MB while it does.
+/// Questions at once: each may take one CPU and half of another, and some 100 MB while it does; 600 MB if segments were made to do harm
+/// (`store`'s bound on a dictionary is 256 MiB, and the next one is opened ahead).
 pub const MAX_AT_ONCE: usize = 2;
 /// Questions that wait for their turn. A page asks four things at once.
 pub const MAX_WAITING: usize = 16;
