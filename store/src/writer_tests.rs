@@ -1,0 +1,100 @@
+//! What the writer does when the disk does not confirm what was written.
+
+use super::*;
+use profiles::ledger::Ledger;
+use profiles::profile::BatchBuilder;
+
+#[test]
+fn what_the_disk_does_not_confirm_is_counted_and_writing_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+    let batch = BatchBuilder::new().finish(10, Ledger::default());
+    store.append(&batch).unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.counters().syncs_failed, 0);
+    // It takes what is written, and there is nothing that could be synced.
+    store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+    let error = store.flush().unwrap_err().to_string();
+    assert!(error.starts_with("can't sync "), "{error}");
+    // What comes next is in a segment of its own.
+    store.append(&batch).unwrap();
+    store.flush().unwrap();
+    let counters = store.counters();
+    assert_eq!((counters.syncs_failed, counters.batches, counters.index_failures), (1, 2, 0));
+    assert_eq!(store.segments.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+    store.end_segment();
+    assert_eq!(store.counters().syncs_failed, 2);
+}
+
+#[test]
+fn an_index_that_is_closed_knows_nothing_that_the_disk_did_not_confirm() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = BatchBuilder::new().finish(10, Ledger::default());
+    let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+    store.append(&batch).unwrap();
+    store.end_segment();
+    store.append(&batch).unwrap();
+    store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+    drop(store);
+    let (index, _) = Index::open(&folder.path().join(INDEX_FILE)).unwrap();
+    let known = [0, 1].map(|number| index.snapshot().unwrap().chunks(number).unwrap().len());
+    assert_eq!(known, [1, 0]);
+    drop(index);
+    // It is there all the same, and found when opening.
+    let store = Store::open(folder.path(), Limits::default()).unwrap();
+    let mut found = 0;
+    store.reader().batches(0, u64::MAX, |_| found += 1).unwrap();
+    assert_eq!((found, store.counters().set_aside), (2, 0));
+}
+
+#[test]
+fn the_torn_end_of_a_segment_that_a_failed_sync_ended_is_cut_off_and_a_hole_in_it_is_not() {
+    for is_hole in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let batch = BatchBuilder::new().finish(10, Ledger::default());
+        let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+        for _ in 0..4 {
+            store.append(&batch).unwrap();
+        }
+        store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+        store.flush().unwrap_err();
+        store.append(&batch).unwrap();
+        let path = store.shared.segment_path(0);
+        drop(store);
+        let mut bytes = fs::read(&path).unwrap();
+        let third = bytes.len() - 2 * (bytes.len() - 16) / 4;
+        if is_hole {
+            bytes[third + 40] ^= 1;
+        } else {
+            bytes.pop();
+        }
+        fs::write(&path, bytes).unwrap();
+        let store = Store::open(folder.path(), Limits::default()).unwrap();
+        let mut found = 0;
+        store.reader().batches(0, u64::MAX, |_| found += 1).unwrap();
+        let StoreCounters { set_aside, bytes_cut, .. } = store.counters();
+        let expected = if is_hole { (1, 1, false) } else { (4, 0, true) };
+        assert_eq!((found, set_aside, bytes_cut > 0), expected);
+    }
+}
+
+#[test]
+fn a_new_segments_name_is_put_on_the_disk_with_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let (folder, elsewhere) = (parent.path().join("history"), parent.path().join("elsewhere"));
+    let batch = BatchBuilder::new().finish(10, Ledger::default());
+    let mut store = Store::open(&folder, Limits::default()).unwrap();
+    store.append(&batch).unwrap();
+    fs::rename(&folder, &elsewhere).unwrap();
+    let error = store.flush().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("can't sync {}: ", folder.display())), "{error}");
+    assert_eq!(store.counters().syncs_failed, 1);
+    fs::rename(&elsewhere, &folder).unwrap();
+    store.flush().unwrap();
+    // Once is enough for each segment.
+    fs::rename(&folder, &elsewhere).unwrap();
+    store.append(&batch).unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.counters().syncs_failed, 1);
+}
