@@ -11,7 +11,15 @@ const FILE: &str = "lock";
 
 /// The lock, held until it is dropped.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child between fork and exec has the descriptor as well: closing ours alone would leave the history locked until then.
+        // SAFETY: a system call on a descriptor that is open until after it.
+        let _ = unsafe { libc::flock(self.file.as_raw_fd(), libc::LOCK_UN) };
+    }
 }
 
 impl Lock {
@@ -35,7 +43,7 @@ impl Lock {
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         // On a full disk the number is missing, no more.
         drop(written);
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 }
 
