@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use redb::{Builder, Database, Durability, ReadTransaction, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Builder, Database, Durability, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
+};
 
 use super::bytes::{Bytes, Malformed, put};
 use super::chunk::{ChunkHeader, HEADER_BYTES};
@@ -20,6 +22,8 @@ const CHUNKS: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("chunks-
 const FORMER_CHUNKS: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("chunks-1");
 /// Segment → its samples' first and last time.
 const SEGMENTS: TableDefinition<u32, (u64, u64)> = TableDefinition::new("segments-1");
+/// Segments of which the disk did not confirm all: their rows serve readers, and prove nothing when opening.
+const UNCONFIRMED: TableDefinition<u32, ()> = TableDefinition::new("unconfirmed-1");
 
 /// Pages that redb keeps in memory.
 const CACHE_BYTES: usize = 2 << 20;
@@ -155,7 +159,18 @@ impl Index {
                 Some(times) => segments.insert(segment, times)?,
                 None => segments.remove(segment)?,
             };
+            transaction.open_table(UNCONFIRMED)?.remove(segment)?;
         }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Notes that the disk did not confirm all of a segment, until its rows are [replaced](Index::replace). The note is on the disk as
+    /// soon as its rows are.
+    pub(super) fn doubt(&self, segment: u32) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::None);
+        transaction.open_table(UNCONFIRMED)?.insert(segment, ())?;
         transaction.commit()?;
         Ok(())
     }
@@ -200,6 +215,25 @@ impl Snapshot {
             .iter()?
             .map(|entry| entry.map(|(number, times)| (number.value(), times.value())).map_err(Into::into))
             .collect()
+    }
+
+    /// Whether it knows of no chunk at all.
+    pub(super) fn is_empty(&self) -> Result<bool, StoreError> {
+        match self.0.open_table(CHUNKS) {
+            Ok(table) => Ok(table.is_empty()?),
+            Err(TableError::TableDoesNotExist(_)) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A segment's rows as far as the disk confirmed them, in order.
+    pub(super) fn confirmed(&self, segment: u32) -> Result<Vec<ChunkRow>, StoreError> {
+        let doubted = match self.0.open_table(UNCONFIRMED) {
+            Ok(table) => table.get(segment)?.is_some(),
+            Err(TableError::TableDoesNotExist(_)) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if doubted { Ok(Vec::new()) } else { self.chunks(segment) }
     }
 
     /// A segment's rows, in order.

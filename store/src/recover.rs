@@ -98,8 +98,24 @@ impl Recovered {
 
 /// Brings files and index together.
 pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreError> {
+    let is_new = index.snapshot()?.is_empty()?;
+    let recovered = bring_together(folder, index, is_new);
+    if recovered.is_err() && is_new {
+        forget_all(index)?;
+    }
+    recovered
+}
+
+/// An index that was to be made anew and knows some segments only would pass next time for one that knew them all.
+fn forget_all(index: &Index) -> Result<(), StoreError> {
+    for (number, _) in index.snapshot()?.segments()? {
+        index.replace(number, &[])?;
+    }
+    Ok(())
+}
+
+fn bring_together(folder: &Path, index: &Index, is_new: bool) -> Result<Recovered, StoreError> {
     let mut recovered = Recovered::default();
-    let is_new = index.snapshot()?.segments()?.is_empty();
     let mut numbers = Vec::new();
     let entries = fs::read_dir(folder).map_err(StoreError::io("list", folder))?;
     for entry in entries {
@@ -206,9 +222,9 @@ enum Verdict {
     Bad(String),
 }
 
-/// `is_new` says that the index knew of no segment at all.
+/// `is_new` says that the index knew of no chunk at all.
 fn check(path: &Path, (index, is_new): (&Index, bool), number: u32, newest: bool) -> Result<Verdict, StoreError> {
-    let known = index.snapshot()?.chunks(number)?;
+    let known = index.snapshot()?.confirmed(number)?;
     let file = match SegmentFile::open(path.to_owned()) {
         Ok(Some(file)) => file,
         Ok(None) => return Ok(Verdict::Empty { cut: 0 }),
@@ -258,6 +274,9 @@ fn check(path: &Path, (index, is_new): (&Index, bool), number: u32, newest: bool
     }
     // A killed writer may not have waited for its last minute. The index says from now on that it is there.
     let synced = file.sync().is_ok();
+    if !synced {
+        index.doubt(number)?;
+    }
     Ok(Verdict::Good { facts: facts(&scan.rows, scan.end), cut, synced })
 }
 
@@ -347,6 +366,20 @@ mod tests {
             assert!(is_torn(is_new, Malformed("a chunk's header with a wrong checksum")));
             assert!(!is_torn(is_new, UNREADABLE));
         }
+    }
+
+    #[test]
+    fn an_index_that_could_not_be_made_anew_is_one_that_knows_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (index, _) = Index::open(&folder.path().join("index")).unwrap();
+        let row = ChunkRow { offset: 16, header: [0; super::super::chunk::HEADER_BYTES], sums: Vec::new() };
+        for number in [0, 7] {
+            index.add(number, 0, &row, (1, 2)).unwrap();
+        }
+        assert!(!index.snapshot().unwrap().is_empty().unwrap());
+        forget_all(&index).unwrap();
+        let snapshot = index.snapshot().unwrap();
+        assert!(snapshot.is_empty().unwrap() && snapshot.segments().unwrap().is_empty());
     }
 
     #[test]

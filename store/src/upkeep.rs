@@ -138,7 +138,6 @@ impl Store {
                 bytes = bytes.saturating_sub(facts.bytes);
             }
         }
-        self.unsynced.retain(|number| self.segments.contains_key(number));
     }
 }
 

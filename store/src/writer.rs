@@ -102,8 +102,6 @@ pub struct Store {
     unflushed: u32,
     /// Whether a segment was made whose name may not be on the disk yet.
     pub(super) folder_unsynced: bool,
-    /// Segments of which the disk did not confirm all.
-    pub(super) unsynced: BTreeSet<u32>,
     pub(super) counters: StoreCounters,
 }
 
@@ -145,7 +143,6 @@ impl Store {
             unflushed: 0,
             // The name of what a killed process made may not be on the disk.
             folder_unsynced: true,
-            unsynced: BTreeSet::new(),
             counters,
         })
     }
@@ -232,7 +229,13 @@ impl Store {
 
     fn note_unsynced(&mut self, number: u32) {
         self.counters.syncs_failed += 1;
-        self.unsynced.insert(number);
+        // An index that can't take it is closed, and made good from what is there.
+        if let Ok(index) = self.shared.index()
+            && index.doubt(number).is_err()
+        {
+            drop(index);
+            self.close_index();
+        }
     }
 
     /// Waits until the disk has the names of new segments: a file that is on it and has no name is lost with the power.
@@ -348,13 +351,6 @@ impl Drop for Store {
     fn drop(&mut self) {
         // Best effort: opening makes good what is missing.
         let _ = self.flush();
-        // Closing the index puts it on the disk, with what it knows of segments that may not be there. What it does not know is read when
-        // opening, and what is missing at its end is cut off instead of called damage.
-        if let Ok(index) = self.shared.index() {
-            for number in &self.unsynced {
-                let _ = index.replace(*number, &[]);
-            }
-        }
         // Readers may live on; the next store of this folder must be able to open the index.
         *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -28,7 +28,7 @@ fn what_the_disk_does_not_confirm_is_counted_and_writing_goes_on() {
 }
 
 #[test]
-fn an_index_that_is_closed_knows_nothing_that_the_disk_did_not_confirm() {
+fn the_index_proves_nothing_that_the_disk_did_not_confirm_also_when_it_is_on_the_disk_itself() {
     let folder = tempfile::tempdir().unwrap();
     let batch = BatchBuilder::new().finish(10, Ledger::default());
     let mut store = Store::open(folder.path(), Limits::default()).unwrap();
@@ -36,16 +36,23 @@ fn an_index_that_is_closed_knows_nothing_that_the_disk_did_not_confirm() {
     store.end_segment();
     store.append(&batch).unwrap();
     store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+    store.flush().unwrap_err();
+    store.append(&batch).unwrap();
+    store.flush().unwrap();
     drop(store);
     let (index, _) = Index::open(&folder.path().join(INDEX_FILE)).unwrap();
-    let known = [0, 1].map(|number| index.snapshot().unwrap().chunks(number).unwrap().len());
-    assert_eq!(known, [1, 0]);
-    drop(index);
+    let snapshot = index.snapshot().unwrap();
+    assert_eq!([0, 1, 2].map(|number| snapshot.chunks(number).unwrap().len()), [1, 1, 1]);
+    assert_eq!([0, 1, 2].map(|number| snapshot.confirmed(number).unwrap().len()), [1, 0, 1]);
+    drop((snapshot, index));
     // It is there all the same, and found when opening.
     let store = Store::open(folder.path(), Limits::default()).unwrap();
     let mut found = 0;
     store.reader().batches(0, u64::MAX, |_| found += 1).unwrap();
-    assert_eq!((found, store.counters().set_aside), (2, 0));
+    assert_eq!((found, store.counters().set_aside), (3, 0));
+    // By now it is on the disk.
+    let snapshot = store.shared.index().unwrap().snapshot().unwrap();
+    assert_eq!(snapshot.confirmed(1).unwrap().len(), 1);
 }
 
 #[test]
