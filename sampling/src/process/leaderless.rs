@@ -66,6 +66,29 @@ mod tests {
     }
 
     #[test]
+    fn processes_that_never_had_another_thread_end_without_a_look() {
+        let thread = record(10, 11, Event::Fork { parent_pid: 10 });
+        let exec = record(10, 10, Event::Comm { comm: b"x".to_vec(), exec: true });
+        let exit = record(10, 10, Event::Exit);
+        // By what `/proc` says its leader would be the only one that ended.
+        let ended = |whole_since_ns: u64, between: &[&PerfRecord]| {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(root.path().join("10/task/11")).unwrap();
+            let mut processes = Processes::new(root.path());
+            processes.whole_since_ns = whole_since_ns;
+            processes.apply(&record(10, 10, Event::Fork { parent_pid: 9 }));
+            between.iter().chain([&&exit]).for_each(|record| drop(processes.apply(record)));
+            processes.get(10).unwrap().ended_ns.is_some()
+        };
+        assert!(ended(99, &[]));
+        assert!(ended(99, &[&thread, &exec]), "exec ends the others");
+        assert!(!ended(99, &[&thread]));
+        assert!(!ended(99, &[&exec, &thread]));
+        assert!(!ended(100, &[]), "a record of another thread may have been lost");
+        assert!(!ended(u64::MAX, &[&exec]));
+    }
+
+    #[test]
     fn of_very_many_processes_without_their_leader_each_has_its_turn() {
         let root = tempfile::tempdir().unwrap();
         let mut processes = Processes::new(root.path());

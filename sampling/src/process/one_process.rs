@@ -59,6 +59,9 @@ pub struct Process {
     pub program: u32,
     /// How often a mapping took the place of other code.
     pub displacements: u32,
+    /// Since when it has one thread only, as far as records tell, ns: it was made, or has thrown the others away by exec. 0 if it made
+    /// another since, or no record told.
+    pub(super) alone_since_ns: u64,
     /// Its leader has ended; other threads have not, unless [`Process::ended_ns`] says so.
     pub(super) leader_ended: bool,
     /// When a thread of it last ended since its leader did, ns: whether none is left is asked until it is so.
@@ -102,6 +105,7 @@ impl Process {
             exec_ns: 0,
             program: 0,
             displacements: 0,
+            alone_since_ns: 0,
             leader_ended: false,
             thread_ended_ns: None,
             awaiting_program: false,

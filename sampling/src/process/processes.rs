@@ -50,6 +50,8 @@ pub struct Processes {
     pub(super) proc_root: PathBuf,
     pub(super) readings: Readings,
     pub(super) rescan: Rescan,
+    /// From when on no record was lost, ns; never before [`Processes::scan`].
+    pub(super) whole_since_ns: u64,
     /// Pid of the process without its leader that was looked at last.
     pub(super) leaderless: u32,
     /// What was left out.
@@ -64,6 +66,7 @@ impl Processes {
             proc_root: proc_root.to_owned(),
             readings: Readings::new(),
             rescan: Rescan::default(),
+            whole_since_ns: u64::MAX,
             leaderless: 0,
             counters: ProcessCounters::default(),
         }
@@ -77,6 +80,7 @@ impl Processes {
     /// Reads every process that is there, and waits a bounded time for their mappings. Call it once side-band records flow, so
     /// that none falls between.
     pub fn scan(&mut self) {
+        self.whole_since_ns = clock_ns(libc::CLOCK_MONOTONIC);
         for pid in list(&self.proc_root) {
             self.ensure(pid);
         }
@@ -188,6 +192,7 @@ impl Processes {
                 });
                 let mut child = Process::new(record.pid, *parent_pid, record.time_ns);
                 child.stale_before = stale_before;
+                child.alone_since_ns = record.time_ns;
                 let mut owed = None;
                 if let Some(parent) = self.all.get(parent_pid) {
                     child.comm = parent.comm.clone();
@@ -201,6 +206,11 @@ impl Processes {
                     self.read(record.pid, is_first);
                 }
                 return replaced;
+            }
+            Event::Fork { .. } => {
+                if let Some(process) = self.all.get_mut(&record.pid) {
+                    process.alone_since_ns = 0;
+                }
             }
             Event::Comm { comm, exec } => {
                 let process = self.ensure(record.pid)?;
@@ -219,6 +229,7 @@ impl Processes {
                     // When another thread than the leader execs, the leader's exit is told first.
                     process.ended_ns = None;
                     process.leader_ended = false;
+                    process.alone_since_ns = record.time_ns;
                     return process.published.take();
                 }
             }
@@ -245,8 +256,10 @@ impl Processes {
                 }
             }
             Event::Exit if record.pid == record.tid => {
-                let other_threads = has_other_threads(&self.proc_root, record.pid);
                 let process = self.all.get_mut(&record.pid)?;
+                // A look costs 8 µs, of which a machine that starts programs all the time has one for each.
+                let is_alone = process.alone_since_ns > self.whole_since_ns;
+                let other_threads = !is_alone && has_other_threads(&self.proc_root, record.pid);
                 process.leader_ended = other_threads;
                 if other_threads {
                     // They may be about to end, and have told so before.

@@ -30,6 +30,7 @@ impl Processes {
     /// Side-band records were lost: what is known may be wrong.
     pub fn lost_records(&mut self) {
         self.rescan.want();
+        self.whole_since_ns = clock_ns(libc::CLOCK_MONOTONIC);
     }
 
     /// Looks at all of `/proc`, if records were lost and the last look is long enough ago. Gives what the kernel still has of
