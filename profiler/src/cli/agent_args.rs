@@ -117,7 +117,7 @@ pub struct Agent {
     /// Default: the limit of its cgroup.
     #[arg(long, value_name = "MIB", env = "EVERFLAME_MEMORY_LIMIT", value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
     pub memory_limit: Option<u64>,
-    /// Most memory for unwind tables, in MiB (4 to 252): 250,000 rows each.
+    /// Most memory for unwind tables, in MiB (4 to 252); each MiB holds about 250,000 rows, a large program's.
     #[arg(long, value_name = "MIB", default_value_t = 64, env = "EVERFLAME_UNWIND_MEMORY", value_parser = clap::value_parser!(u64).range(4..=252))]
     pub unwind_memory: u64,
     /// How long the end may take to deliver what is left.

@@ -129,7 +129,7 @@ pub struct Code {
     /// Keep samples of the profiler itself.
     #[arg(long)]
     pub include_self: bool,
-    /// Most memory for unwind tables, in MiB (4 to 252): 250,000 rows each.
+    /// Most memory for unwind tables, in MiB (4 to 252); each MiB holds about 250,000 rows, a large program's.
     #[arg(long, value_name = "MIB", default_value_t = 64, env = "EVERFLAME_UNWIND_MEMORY", value_parser = clap::value_parser!(u64).range(4..=252))]
     pub unwind_memory: u64,
 }
