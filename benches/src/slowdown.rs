@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// know who maps what
     #[arg(long, conflicts_with = "null")]
     side_band: bool,
+    /// Only programs with this text in their name, such as `fork`
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 impl Options {
@@ -49,7 +52,7 @@ impl Options {
 
 /// As large as the engine's ring of a CPU, and read as often as it reads while new programs appear.
 const SIDE_BAND_RING: usize = 1 << 20;
-const SIDE_BAND_ROUND: Duration = Duration::from_millis(50);
+const SIDE_BAND_ROUND: Duration = Duration::from_millis(25);
 
 const EXPLANATION: &str = "\
 Pairs of equal work with and without the profiler of the whole node, the order of each pair drawn by lot. Mean of the pairs'
@@ -99,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "steal",
         "load",
     ]);
-    for case in &cases {
+    for case in cases.iter().filter(|case| case.name.contains(&options.only)) {
         measure(case, options)?;
     }
     Ok(())

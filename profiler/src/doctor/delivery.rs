@@ -22,6 +22,8 @@ pub enum Answer {
     Refused(String),
     /// A folder that can be written.
     Folder,
+    /// A folder that can't be written: why.
+    FolderRefused(String),
     /// Nothing: why.
     Failed(String),
     /// It did not say what it speaks, and nothing there tells.
@@ -32,7 +34,7 @@ pub enum Answer {
 pub fn sink(address: &str, wire: Option<Wire>, answer: &Answer, platform: &Platform) -> Check {
     const NAME: &str = "sink";
     let ask = match (wire, answer) {
-        (_, Answer::Folder) => return Check::ok(NAME, "the folder can be written", address),
+        (_, Answer::Folder | Answer::FolderRefused(_)) => address.to_owned(),
         (Some(Wire::Datadog), _) | (_, Answer::DatadogAgent { .. } | Answer::Http(_)) => {
             format!("{address}, GET /info")
         }
@@ -72,6 +74,10 @@ pub fn sink(address: &str, wire: Option<Wire>, answer: &Answer, platform: &Platf
         Answer::Folder => Check::ok(NAME, "the folder can be written", ask),
         Answer::UnknownWire => {
             Check::fail(NAME, "does not answer like a Datadog agent", ask, "say what it speaks, as in otlp+http://")
+        }
+        Answer::FolderRefused(why) => {
+            let fix = "name a folder that it may make or write, on a file system with room (in a pod: on a volume)";
+            Check::fail(NAME, why.clone(), ask, fix)
         }
         Answer::Failed(why) => Check::fail(NAME, why.clone(), ask, unreachable(wire, platform)),
     }
@@ -208,10 +214,13 @@ mod tests {
             (Some(Wire::OtlpGrpc), Answer::Failed("no route".into()), Verdict::Fail, "network policies"),
             (None, Answer::UnknownWire, Verdict::Fail, "otlp+http"),
             (None, Answer::Folder, Verdict::Ok, ""),
+            (None, Answer::FolderRefused("read-only".into()), Verdict::Fail, "on a volume"),
         ] {
             let check = sink("there", wire, &answer, &pod);
             assert_eq!(check.verdict, verdict, "{check:?}");
             assert!(check.fix.contains(text), "{check:?}");
+            let is_folder = matches!(answer, Answer::Folder | Answer::FolderRefused(_));
+            assert_eq!(check.source == "there", is_folder, "of a server it says what it was asked: {check:?}");
         }
     }
 

@@ -59,7 +59,7 @@ fn shown(text: &str) -> String {
 pub async fn sink(settings: &SinkSettings) -> Answer {
     match &settings.address {
         Address::Folder(folder) => match super::facts::folder(&folder.path) {
-            FolderState::Refused(why) => Answer::Failed(why),
+            FolderState::Refused(why) => Answer::FolderRefused(why),
             FolderState::Writable { .. } | FolderState::ToBeMade { .. } => Answer::Folder,
         },
         Address::Server(server) => {

@@ -1,8 +1,8 @@
 //! One round of the engine: what the kernel wrote is read, put in order and applied.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use profiler_common::filter;
 
 use super::options::EngineError;
@@ -47,7 +47,7 @@ impl Engine {
             }
         }
         let (mut mapped, mut moved, mut has_new_program) = (Vec::new(), Vec::new(), false);
-        let mut ended = HashSet::new();
+        let mut ended = HashMap::new();
         let (order, counters) = (&mut self.order, &mut self.counters);
         self.timers.drain(|ring, bytes| match perf_record::parse(bytes) {
             Ok(Some(PerfRecord { event: Event::Lost(count), .. })) if ring == Ring::Copies => {
@@ -55,14 +55,14 @@ impl Engine {
             }
             Ok(Some(record)) => {
                 match &record.event {
-                    Event::Mmap(mmap) => mapped.push((record.pid, mapping_of(mmap))),
+                    Event::Mmap(mmap) => mapped.push((record.pid, record.time_ns, mapping_of(mmap))),
                     Event::Comm { exec: true, .. } => {
                         has_new_program = true;
                         moved.push(record.pid);
                     }
                     Event::Fork { parent_pid } if *parent_pid != record.pid => moved.push(record.pid),
                     Event::Exit if record.pid == record.tid => {
-                        ended.insert(record.pid);
+                        ended.insert(record.pid, record.time_ns);
                     }
                     _ => {}
                 }
@@ -82,8 +82,9 @@ impl Engine {
         }
         // Of a leader that has ended `/proc` shows neither root nor mapped files: asking is half of what a machine costs that starts
         // programs all the time (8 µs each).
-        mapped.retain(|(pid, _)| !ended.contains(pid));
-        for (pid, mapping) in mapped {
+        // What comes after its exit was mapped by a program that another thread put in its place.
+        mapped.retain(|(pid, time_ns, _)| ended.get(pid).is_none_or(|ended_ns| time_ns > ended_ns));
+        for (pid, _, mapping) in mapped {
             if !only_pids || self.options.pids.contains(&pid) {
                 self.executables.open_early(self.processes.proc_root(), pid, &mapping, now);
             }
