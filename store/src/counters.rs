@@ -33,6 +33,7 @@ pub struct StoreCounters {
     pub set_aside: u64,
     /// Segments that were removed because of their age or the limit of bytes.
     pub segments_removed: u64,
-    /// Files that could not be removed or renamed, each once. It is tried again with each batch, or at the next start.
+    /// Files that could not be removed, renamed or, for lack of rights, read; each once. It is tried again with each batch, or at the next
+    /// start.
     pub removals_failed: u64,
 }

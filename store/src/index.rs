@@ -139,7 +139,7 @@ impl Index {
         Ok(())
     }
 
-    /// Puts `rows` in the place of a segment's rows. Nothing is left of a segment without rows.
+    /// Puts `rows` in the place of a segment's rows. Nothing is left of a segment without rows, no [doubt](Index::doubt) either.
     pub(super) fn replace(&self, segment: u32, rows: &[ChunkRow]) -> Result<(), StoreError> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::None);
@@ -159,14 +159,16 @@ impl Index {
                 Some(times) => segments.insert(segment, times)?,
                 None => segments.remove(segment)?,
             };
-            transaction.open_table(UNCONFIRMED)?.remove(segment)?;
+            if rows.is_empty() {
+                transaction.open_table(UNCONFIRMED)?.remove(segment)?;
+            }
         }
         transaction.commit()?;
         Ok(())
     }
 
-    /// Notes that the disk did not confirm all of a segment, until its rows are [replaced](Index::replace). The note is on the disk as
-    /// soon as its rows are.
+    /// Notes that the disk did not confirm all of a segment, for as long as there is one: asked again it forgets that it failed, and what
+    /// is read may be in memory only. The note is on the disk as soon as the segment's rows are.
     pub(super) fn doubt(&self, segment: u32) -> Result<(), StoreError> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::None);
@@ -226,14 +228,13 @@ impl Snapshot {
         }
     }
 
-    /// A segment's rows as far as the disk confirmed them, in order.
-    pub(super) fn confirmed(&self, segment: u32) -> Result<Vec<ChunkRow>, StoreError> {
-        let doubted = match self.0.open_table(UNCONFIRMED) {
-            Ok(table) => table.get(segment)?.is_some(),
-            Err(TableError::TableDoesNotExist(_)) => false,
-            Err(error) => return Err(error.into()),
-        };
-        if doubted { Ok(Vec::new()) } else { self.chunks(segment) }
+    /// Whether the disk may not have all that the index knows of a segment.
+    pub(super) fn is_doubted(&self, segment: u32) -> Result<bool, StoreError> {
+        match self.0.open_table(UNCONFIRMED) {
+            Ok(table) => Ok(table.get(segment)?.is_some()),
+            Err(TableError::TableDoesNotExist(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A segment's rows, in order.

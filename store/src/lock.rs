@@ -64,7 +64,10 @@ mod tests {
                 folder.path().display()
             )
         );
+        // As a child between fork and exec has it.
+        let inherited = held.file.try_clone().unwrap();
         drop(held);
         Lock::take(folder.path()).unwrap();
+        drop(inherited);
     }
 }

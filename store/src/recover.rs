@@ -2,8 +2,8 @@
 //! says what is in them.
 //!
 //! The newest segment is read whole, since a crash can have left anything at its end, which is cut off. Its end is what the index does
-//! not know yet: what it knows was on the disk before, and is damaged if it is not good. Of an older one only the length is looked at;
-//! should its content be damaged, the first question that meets it says so. A file that is not what it should be is set aside: it gets
+//! not know yet: what it knows was on the disk before, and is damaged if it is not good. Of an older one that the disk confirmed only the
+//! length is looked at; should its content be damaged, the first question that meets it says so. A file that is not what it should be is set aside: it gets
 //! another name, is reported, and is removed when its time comes. One file never ends the history: what can be neither renamed nor
 //! removed stays as a segment that nobody reads.
 
@@ -48,7 +48,7 @@ pub(super) struct Recovered {
     pub(super) set_aside: Vec<SetAside>,
     /// Files that could not be renamed or removed. They are among the segments, but the index does not know them.
     pub(super) stuck: BTreeSet<PathBuf>,
-    /// Bytes that were cut off the newest segment.
+    /// Bytes that were cut off, of the newest segment and of those that the disk did not confirm.
     pub(super) cut_bytes: u64,
     pub(super) syncs_failed: u64,
     pub(super) next_number: u32,
@@ -101,7 +101,8 @@ pub(super) fn recover(folder: &Path, index: &Index) -> Result<Recovered, StoreEr
     let is_new = index.snapshot()?.is_empty()?;
     let recovered = bring_together(folder, index, is_new);
     if recovered.is_err() && is_new {
-        forget_all(index)?;
+        // If it can't even do that, the first failure says why.
+        let _ = forget_all(index);
     }
     recovered
 }
@@ -224,16 +225,23 @@ enum Verdict {
 
 /// `is_new` says that the index knew of no chunk at all.
 fn check(path: &Path, (index, is_new): (&Index, bool), number: u32, newest: bool) -> Result<Verdict, StoreError> {
-    let known = index.snapshot()?.confirmed(number)?;
+    let snapshot = index.snapshot()?;
+    let mut known = snapshot.chunks(number)?;
+    // What the disk did not confirm proves nothing, and what it lost of it is counted like an end that is cut off.
+    let doubted = if snapshot.is_doubted(number)? { std::mem::take(&mut known) } else { Vec::new() };
+    let written = doubted.last().and_then(|row| row.end().ok()).unwrap_or(0);
     let file = match SegmentFile::open(path.to_owned()) {
         Ok(Some(file)) => file,
-        Ok(None) => return Ok(Verdict::Empty { cut: 0 }),
+        Ok(None) => return Ok(Verdict::Empty { cut: written }),
         Err(StoreError::Damaged { problem, .. }) => return Ok(Verdict::Bad(problem.to_string())),
         Err(error) => return Err(error),
     };
+    let written = written.max(file.bytes());
     match file.beginning() {
         Ok(Beginning::Ours) => {}
-        Ok(Beginning::Unfinished) if newest || known.is_empty() => return Ok(Verdict::Empty { cut: 0 }),
+        Ok(Beginning::Unfinished) if newest || known.is_empty() => {
+            return Ok(Verdict::Empty { cut: written - file.bytes() });
+        }
         Ok(Beginning::Unfinished) => return Ok(Verdict::Bad("it lost all that the index knows of".to_owned())),
         Ok(Beginning::OtherVersion(version)) => {
             return Ok(Verdict::Bad(format!(
@@ -264,11 +272,11 @@ fn check(path: &Path, (index, is_new): (&Index, bool), number: u32, newest: bool
     if scan.rows != known {
         index.replace(number, &scan.rows)?;
     }
-    let cut = file.bytes().saturating_sub(scan.end);
+    let cut = written.saturating_sub(scan.end);
     if scan.rows.is_empty() {
         return Ok(Verdict::Empty { cut });
     }
-    if cut > 0 {
+    if file.bytes() > scan.end {
         let truncated = fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(scan.end));
         truncated.map_err(StoreError::io("cut", path))?;
     }

@@ -35,7 +35,9 @@ impl Store {
         {
             // The segment in hand is read like one that a killed process left.
             self.end_segment();
-            if let Ok(recovered) = recover(&self.shared.folder, &index) {
+            if let Ok(recovered) = recover(&self.shared.folder, &index)
+                && self.unconfirmed.iter().all(|number| index.doubt(*number).is_ok())
+            {
                 self.counters.indexes_remade += u64::from(remade);
                 self.counters.bytes_cut += recovered.cut_bytes;
                 self.counters.syncs_failed += recovered.syncs_failed;
@@ -138,6 +140,7 @@ impl Store {
                 bytes = bytes.saturating_sub(facts.bytes);
             }
         }
+        self.unconfirmed.retain(|number| self.segments.contains_key(number));
     }
 }
 

@@ -102,6 +102,8 @@ pub struct Store {
     unflushed: u32,
     /// Whether a segment was made whose name may not be on the disk yet.
     pub(super) folder_unsynced: bool,
+    /// Segments of which the disk did not confirm all, since this store was opened.
+    pub(super) unconfirmed: BTreeSet<u32>,
     pub(super) counters: StoreCounters,
 }
 
@@ -143,6 +145,7 @@ impl Store {
             unflushed: 0,
             // The name of what a killed process made may not be on the disk.
             folder_unsynced: true,
+            unconfirmed: BTreeSet::new(),
             counters,
         })
     }
@@ -229,7 +232,8 @@ impl Store {
 
     fn note_unsynced(&mut self, number: u32) {
         self.counters.syncs_failed += 1;
-        // An index that can't take it is closed, and made good from what is there.
+        self.unconfirmed.insert(number);
+        // An index that can't take it is closed, and told when it is opened again.
         if let Ok(index) = self.shared.index()
             && index.doubt(number).is_err()
         {

@@ -43,16 +43,57 @@ fn the_index_proves_nothing_that_the_disk_did_not_confirm_also_when_it_is_on_the
     let (index, _) = Index::open(&folder.path().join(INDEX_FILE)).unwrap();
     let snapshot = index.snapshot().unwrap();
     assert_eq!([0, 1, 2].map(|number| snapshot.chunks(number).unwrap().len()), [1, 1, 1]);
-    assert_eq!([0, 1, 2].map(|number| snapshot.confirmed(number).unwrap().len()), [1, 0, 1]);
+    assert_eq!([0, 1, 2].map(|number| snapshot.is_doubted(number).unwrap()), [false, true, false]);
     drop((snapshot, index));
     // It is there all the same, and found when opening.
     let store = Store::open(folder.path(), Limits::default()).unwrap();
     let mut found = 0;
     store.reader().batches(0, u64::MAX, |_| found += 1).unwrap();
     assert_eq!((found, store.counters().set_aside), (3, 0));
-    // By now it is on the disk.
+    // Asked again the disk forgets that it failed: it stays doubted.
+    assert!(store.shared.index().unwrap().snapshot().unwrap().is_doubted(1).unwrap());
+}
+
+#[test]
+fn what_the_disk_did_not_confirm_while_the_index_was_closed_is_doubted_once_it_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = BatchBuilder::new().finish(10, Ledger::default());
+    let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+    store.append(&batch).unwrap();
+    store.close_index();
+    store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+    store.flush().unwrap_err();
+    store.append(&batch).unwrap();
     let snapshot = store.shared.index().unwrap().snapshot().unwrap();
-    assert_eq!(snapshot.confirmed(1).unwrap().len(), 1);
+    assert_eq!([0, 1].map(|number| snapshot.chunks(number).unwrap().len()), [1, 1]);
+    assert_eq!([0, 1].map(|number| snapshot.is_doubted(number).unwrap()), [true, false]);
+}
+
+#[test]
+fn what_the_disk_lost_of_a_segment_that_it_did_not_confirm_is_counted() {
+    // To the end of its second chunk, and to nothing.
+    for chunks_left in [2, 0] {
+        let folder = tempfile::tempdir().unwrap();
+        let batch = BatchBuilder::new().finish(10, Ledger::default());
+        let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+        for _ in 0..4 {
+            store.append(&batch).unwrap();
+        }
+        store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+        store.flush().unwrap_err();
+        store.append(&batch).unwrap();
+        let path = store.shared.segment_path(0);
+        let rows = store.shared.index().unwrap().snapshot().unwrap().chunks(0).unwrap();
+        let ends: Vec<u64> = rows.iter().map(|row| row.end().unwrap()).collect();
+        drop(store);
+        let left = if chunks_left > 0 { ends[chunks_left - 1] } else { 0 };
+        File::options().write(true).open(&path).unwrap().set_len(left).unwrap();
+        let store = Store::open(folder.path(), Limits::default()).unwrap();
+        let mut found = 0;
+        store.reader().batches(0, u64::MAX, |_| found += 1).unwrap();
+        let StoreCounters { set_aside, bytes_cut, .. } = store.counters();
+        assert_eq!((found, set_aside, bytes_cut), (chunks_left + 1, 0, ends[3] - left));
+    }
 }
 
 #[test]
