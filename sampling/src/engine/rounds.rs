@@ -14,8 +14,8 @@ use crate::sampler::record;
 
 /// How long after an exec rounds are shorter, ns: whoever starts one program mostly starts another.
 const NEW_PROGRAMS_NS: u64 = 1_000_000_000;
-/// Ticks between two looks at which CPUs are online, and two sweeps of ended processes.
-const SLOW_TICKS: u64 = 10;
+/// Between two looks at which CPUs are online, and two sweeps of ended processes, ns.
+const SWEEP_NS: u64 = 1_000_000_000;
 
 impl Engine {
     /// How long to wait between two calls of [`Engine::tick`]: 100 ms at 99 Hz, less at higher rates and while new programs
@@ -27,12 +27,12 @@ impl Engine {
 
     /// One round: drain, apply in order, publish, finish. Call it each [`Engine::round`].
     pub fn tick(&mut self) -> Result<(), EngineError> {
-        self.ticks += 1;
         let began = monotonic_ns();
         self.drain();
         let items = self.order.release(began);
         self.handle(items)?;
-        if self.ticks.is_multiple_of(SLOW_TICKS) {
+        if began.saturating_sub(self.swept_ns) >= SWEEP_NS {
+            self.swept_ns = began;
             self.follow_hotplug(began)?;
             self.forget(began);
         }
@@ -80,13 +80,11 @@ impl Engine {
         for pid in moved {
             self.executables.moved(pid);
         }
-        // Of a leader that has ended `/proc` shows neither root nor mapped files: asking is half of what a machine costs that starts
-        // programs all the time (8 µs each).
-        // What comes after its exit was mapped by a program that another thread put in its place.
-        mapped.retain(|(pid, time_ns, _)| ended.get(pid).is_none_or(|ended_ns| time_ns > ended_ns));
-        for (pid, _, mapping) in mapped {
+        for (pid, time_ns, mapping) in mapped {
             if !only_pids || self.options.pids.contains(&pid) {
-                self.executables.open_early(self.processes.proc_root(), pid, &mapping, now);
+                // What comes after a leader's exit was mapped by a program that another thread put in its place.
+                let has_ended = ended.get(&pid).is_some_and(|ended_ns| time_ns <= *ended_ns);
+                self.executables.open_early(self.processes.proc_root(), (pid, has_ended), &mapping, now);
             }
         }
         self.executables.end_round(now);

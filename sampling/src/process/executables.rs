@@ -119,9 +119,18 @@ impl Executables {
     }
 
     /// A record told of a mapping just made: its file is opened now, as long as the process lives. Where that might take for
-    /// ever, a worker is asked.
-    pub fn open_early(&mut self, proc_root: &Path, pid: u32, mapping: &Mapping, now_ns: u64) {
+    /// ever, and where it has ended, a worker is asked.
+    pub fn open_early(&mut self, proc_root: &Path, (pid, has_ended): (u32, bool), mapping: &Mapping, now_ns: u64) {
         if mapping.backing != Backing::File {
+            return;
+        }
+        // Of a process that has ended `/proc` shows neither root nor mapped files: asking was half of what a machine costs that starts
+        // programs all the time (8 µs each).
+        if has_ended {
+            if self.early.wants(mapping) {
+                let root = self.roots.get(pid);
+                self.asked.ask(proc_root, (pid, || root.into_iter().collect()), mapping, &mut self.counters);
+            }
             return;
         }
         let root = self.root_at(pid, now_ns);

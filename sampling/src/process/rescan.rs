@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::one_process::Published;
-use super::proc_files::{Stat, list, read_stat};
+use super::proc_files::{Stat, has_other_threads, list, read_stat};
 use super::processes::Processes;
 
 /// Between two looks at all of `/proc`, ns: each costs about 20 µs a process here, and some 100 µs on a worker.
@@ -59,7 +59,9 @@ impl Processes {
                     let same = near(known_ns) || near(known_ns.saturating_add(boot_offset_ns));
                     if same && ended_ns.is_none() {
                         self.read(pid, false);
-                    } else if !same {
+                    } else if same {
+                        self.revive(pid);
+                    } else {
                         // Another process has the pid.
                         self.counters.found_by_rescan += 1;
                         retired.extend(self.all.remove(&pid).and_then(|old| Some((pid, old.published?))));
@@ -69,6 +71,18 @@ impl Processes {
             }
         }
         retired
+    }
+
+    /// A leader's end was taken for the process's, since the record of another thread was lost.
+    fn revive(&mut self, pid: u32) {
+        if has_other_threads(&self.proc_root, pid)
+            && let Some(process) = self.all.get_mut(&pid)
+        {
+            self.counters.found_by_rescan += 1;
+            process.leader_ended = true;
+            process.thread_ended_ns = process.ended_ns.take();
+            process.version += 1;
+        }
     }
 
     fn end_missing(&mut self, there: &HashSet<u32>, now_ns: u64) -> Vec<(u32, Published)> {
@@ -158,6 +172,29 @@ mod tests {
         assert_eq!(processes.counters.rescans, 1, "too soon");
         processes.rescan(2 * EVERY_NS);
         assert_eq!(processes.counters.rescans, 2);
+    }
+
+    #[test]
+    fn a_process_whose_threads_no_record_told_of_lives_on() {
+        let root = tempfile::tempdir().unwrap();
+        let mut processes = Processes::new(root.path());
+        processes.scan();
+        let (made_ns, exited_ns) = (clock_ns(libc::CLOCK_MONOTONIC), clock_ns(libc::CLOCK_MONOTONIC) + 1);
+        let record = |time_ns, event| PerfRecord { time_ns, cpu: 0, pid: 10, tid: 10, event };
+        processes.apply(&record(made_ns, Event::Fork { parent_pid: 9 }));
+        processes.apply(&record(exited_ns, Event::Exit));
+        assert_eq!(processes.get(10).unwrap().ended_ns, Some(exited_ns));
+        let boot_ticks = clock_ns(libc::CLOCK_BOOTTIME) / 10_000_000;
+        make(root.path(), 10, boot_ticks, "");
+        std::fs::create_dir_all(root.path().join("10/task/11")).unwrap();
+        processes.lost_records();
+        processes.rescan(EVERY_NS);
+        let process = processes.get(10).unwrap();
+        assert_eq!((process.ended_ns, process.leader_ended), (None, true));
+        // From now on records are not taken for all that there is.
+        processes.apply(&record(exited_ns, Event::Comm { comm: b"x".to_vec(), exec: true }));
+        processes.apply(&record(exited_ns + 1, Event::Exit));
+        assert_eq!(processes.get(10).unwrap().ended_ns, None);
     }
 
     #[test]
