@@ -198,6 +198,7 @@ impl Sender {
                 if matches!(answer.answered, Answered::Rejected | Answered::Broken)
                     && self.shared.with_queue(|queue| queue.goes_before_others()).await == Some(true)
                 {
+                    counters.retry(answer.answered);
                     self.count_drop(DropReason::GaveUp, piece, &text);
                     pieces.pop_front();
                     return Step::Next;
