@@ -9,7 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use pprof_proto::{Label, Location, Mapping, Profile, Sample};
 use unwind::end::End;
 
-use super::kind::kind;
+use super::kind::{Origin, kind};
 use super::stack_table::{
     Frame, FrameId, FunctionId, MAX_STACK_FRAMES, Owner, OwnerId, SampleType, StackId, StackSample, StackTable,
     TableFunction, TextId,
@@ -238,7 +238,7 @@ impl<'profile> Builder<'profile> {
         }
         if cut {
             self.table.cut_stacks += 1;
-            let root = self.frame("", TRUNCATED, "", 0, (0, false));
+            let root = self.frame(Origin { path: "", has_build_id: false }, TRUNCATED, "", 0, (0, false));
             frames.push(root);
         }
         frames.reverse();
@@ -264,6 +264,8 @@ impl<'profile> Builder<'profile> {
         let location = self.locations.get(&id).copied();
         let mapping = location.and_then(|location| self.mappings.get(&location.mapping_id).copied());
         let path = mapping.map_or("", |mapping| string(profile, mapping.filename));
+        let has_build_id = mapping.is_some_and(|mapping| !string(profile, mapping.build_id).is_empty());
+        let origin = Origin { path, has_build_id };
         let unknown = unknown_name(location, mapping, path);
         let lines = location.map_or(&[][..], |location| &location.line);
         let mut frames = Vec::with_capacity(lines.len().max(1));
@@ -277,27 +279,27 @@ impl<'profile> Builder<'profile> {
             let start_line = function.map_or(0, |function| function.start_line);
             let place = (line.line, position + 1 < lines.len());
             let frame = if name.is_empty() {
-                self.unnamed(path, &unknown, file, place)
+                self.unnamed(origin, &unknown, file, place)
             } else {
-                self.frame(path, name, file, start_line, place)
+                self.frame(origin, name, file, start_line, place)
             };
             frames.push(frame);
         }
         if frames.is_empty() {
-            frames.push(self.unnamed(path, &unknown, "", (0, false)));
+            frames.push(self.unnamed(origin, &unknown, "", (0, false)));
         }
         self.expanded.insert(id, frames);
     }
 
     /// `place` is the line and whether the frame is inlined.
-    fn frame(&mut self, path: &str, name: &str, file: &str, start_line: i64, place: (i64, bool)) -> FrameId {
-        let kind = kind(path, name, file);
-        self.intern(path, name, file, start_line, kind, true, place)
+    fn frame(&mut self, origin: Origin<'_>, name: &str, file: &str, start_line: i64, place: (i64, bool)) -> FrameId {
+        let kind = kind(origin, name, file);
+        self.intern(origin.path, name, file, start_line, kind, true, place)
     }
 
-    fn unnamed(&mut self, path: &str, shown: &str, file: &str, place: (i64, bool)) -> FrameId {
-        let kind = kind(path, "", file);
-        self.intern(path, shown, file, 0, kind, false, place)
+    fn unnamed(&mut self, origin: Origin<'_>, shown: &str, file: &str, place: (i64, bool)) -> FrameId {
+        let kind = kind(origin, "", file);
+        self.intern(origin.path, shown, file, 0, kind, false, place)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of the two structs that it makes")]

@@ -4,8 +4,18 @@
 
 use crate::profile::LocationKind;
 
-/// The kind of a place in `mapping` (a whole path, empty if none), whose function is `name` (empty if unknown) in `file`.
-pub(super) fn kind(mapping: &str, name: &str, file: &str) -> LocationKind {
+/// Where code was mapped from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    /// A whole path, empty if there is no mapping.
+    pub(super) path: &'a str,
+    /// Code made at run time has none; a program that is run from memory (`memfd_create`) has one like any other.
+    pub(super) has_build_id: bool,
+}
+
+/// The kind of a place in code of this origin, whose function is `name` (empty if unknown) in `file`.
+pub(super) fn kind(origin: Origin<'_>, name: &str, file: &str) -> LocationKind {
+    let mapping = origin.path;
     match mapping {
         "" => without_mapping(name, file),
         "[vdso]" | "[vsyscall]" => LocationKind::Vdso,
@@ -13,7 +23,7 @@ pub(super) fn kind(mapping: &str, name: &str, file: &str) -> LocationKind {
         _ if mapping.starts_with("linux-vdso") => LocationKind::Vdso,
         _ if mapping.starts_with("[kernel.kallsyms]") || mapping == "[kernel]" => LocationKind::Kernel,
         _ if is_module(mapping) => LocationKind::KernelModule,
-        _ if is_anonymous(mapping) => by_language(file).unwrap_or(LocationKind::Jit),
+        _ if is_anonymous(mapping) && !origin.has_build_id => by_language(file).unwrap_or(LocationKind::Jit),
         _ => by_language(file).unwrap_or(LocationKind::Native),
     }
 }
@@ -54,7 +64,7 @@ fn by_language(file: &str) -> Option<LocationKind> {
 
 #[cfg(test)]
 mod tests {
-    use super::kind;
+    use super::{Origin, kind};
     use crate::profile::LocationKind::{self, *};
 
     #[test]
@@ -82,7 +92,16 @@ mod tests {
             ("", "main", "", Native),
         ];
         for (mapping, name, file, expected) in cases {
-            assert_eq!(kind(mapping, name, file), *expected, "{mapping:?} {name:?} {file:?}");
+            let origin = Origin { path: mapping, has_build_id: false };
+            assert_eq!(kind(origin, name, file), *expected, "{mapping:?} {name:?} {file:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_in_memory_is_native_and_code_made_there_is_not() {
+        for (has_build_id, file, expected) in [(true, "main.rs", Native), (true, "main.go", Go), (false, "", Jit)] {
+            let origin = Origin { path: "/memfd:sealed", has_build_id };
+            assert_eq!(kind(origin, "main", file), expected, "{has_build_id} {file}");
         }
     }
 }
