@@ -6,6 +6,7 @@ mod pprof_batch;
 use pprof_batch::{info, small_batch};
 use pprof_proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 use profiles::ledger::Ledger;
+use profiles::output;
 use profiles::page::{self, PageOptions};
 use profiles::profile::pprof::encode;
 use profiles::profile::{LocationKind, StackCounts};
@@ -250,6 +251,48 @@ fn the_picture_holds_every_function_with_its_share() {
         svg::render(&empty, None, "").unwrap_err().to_string(),
         "the profile has no sample with a value above 0"
     );
+}
+
+#[test]
+fn a_picture_of_no_samples_says_so_and_replaces_an_older_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.svg");
+    std::fs::write(&file, "an older one").unwrap();
+    let empty = Profile { sample: vec![], ..ours() };
+    output::write(&empty, &file, "a <host>").unwrap();
+    let picture = std::fs::read_to_string(&file).unwrap();
+    for text in [">Everflame: a &lt;host&gt;</text>", ">ledger: due=1980 recorded=5", ">no samples</text>\n</svg>\n"] {
+        assert!(picture.contains(text), "no {text:?} in\n{picture}");
+    }
+    let mut gone = ours();
+    gone.sample.iter_mut().flat_map(|sample| &mut sample.value).for_each(|value| *value = -1);
+    let picture = String::from_utf8(svg::without_samples(&gone, "").unwrap()).unwrap();
+    assert!(picture.contains(">no sample with a value above 0</text>"), "{picture}");
+}
+
+#[test]
+fn the_picture_s_subtitle_has_lines_that_fit_and_is_cut_where_it_has_too_many() {
+    let lines_of = |comment: &str| -> Vec<String> {
+        let mut profile = ours();
+        for text in profile.string_table.iter_mut().filter(|text| text.starts_with("ledger: ")) {
+            *text = comment.to_owned();
+        }
+        let picture = String::from_utf8(svg::render(&profile, Some("samples"), "").unwrap()).unwrap();
+        let subtitle = picture.split("<text id=\"subtitle\">").nth(1).unwrap().split("</text>").next().unwrap();
+        subtitle
+            .split("<tspan x=\"50%\" y=\"")
+            .skip(1)
+            .map(|span| span.trim_end_matches("</tspan>").to_owned())
+            .collect()
+    };
+    assert_eq!(lines_of("ledger: due=9 idle=0 recorded=10"), ["42\">ledger: due=9 recorded=10"]);
+    let words = |count: usize| format!("ledger: {}", vec!["<1234567"; count].join(" "));
+    let escaped = |count: usize| vec!["&lt;1234567"; count].join(" ");
+    assert_eq!(lines_of(&words(12)), [format!("42\">ledger: {}", escaped(12))]);
+    assert_eq!(lines_of(&words(13)), [format!("42\">ledger: {}", escaped(12)), "56\">&lt;1234567".to_owned()]);
+    assert_eq!(lines_of(&words(99)), [format!("42\">ledger: {}", escaped(12)), format!("56\">{} …", escaped(13))]);
+    let long = "x".repeat(500);
+    assert_eq!(lines_of(&format!("ledger: {long}"))[1], format!("56\">{}…", "x".repeat(120)));
 }
 
 #[test]

@@ -57,6 +57,14 @@ pub enum OutputError {
     /// The page can't be made.
     #[error(transparent)]
     Page(#[from] PageError),
+    /// The profile can't be given the form that a file's name asks for.
+    #[error("can't make {}: {source}", path.display())]
+    Make {
+        /// The output.
+        path: PathBuf,
+        /// Why not.
+        source: Box<OutputError>,
+    },
     /// Standard output is a terminal.
     #[error(
         "a profile is binary, and standard output is a terminal: name a file (such as profile.pb.gz) or use a pipe"
@@ -132,7 +140,13 @@ pub fn write(profile: &Profile, path: &Path, title: &str) -> Result<(), OutputEr
         return write_stream(profile, &mut out, is_terminal);
     }
     let format = OutputFormat::of_path(path)?;
-    replace(path, &render(profile, format, title)?)?;
+    let made = match render(profile, format, title) {
+        // A file that was asked for is there, and does not keep showing what was recorded before.
+        Err(OutputError::Svg(SvgError::Empty)) => svg::without_samples(profile, title).map_err(OutputError::from),
+        made => made,
+    };
+    let bytes = made.map_err(|error| OutputError::Make { path: path.to_owned(), source: Box::new(error) })?;
+    replace(path, &bytes)?;
     Ok(())
 }
 
@@ -159,7 +173,8 @@ pub fn render(profile: &Profile, format: OutputFormat, title: &str) -> Result<Ve
         }
         OutputFormat::Html => {
             let table = StackTable::from_profile(profile)?;
-            Ok(page::render(&table, &PageOptions { title: title.to_owned(), ..PageOptions::default() })?)
+            let notes = if table.samples.is_empty() { vec!["There are no samples.".to_owned()] } else { Vec::new() };
+            Ok(page::render(&table, &PageOptions { title: title.to_owned(), notes })?)
         }
     }
 }
