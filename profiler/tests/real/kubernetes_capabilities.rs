@@ -25,7 +25,8 @@ const ENOUGH: u64 = 20;
 const SPINS: [&str; 4] = ["main", "level_1", "level_20", "burn"];
 const READS: [&str; 2] = ["main", "read_loop"];
 const NEEDS: &str = "run as root, or grant it \
-    (setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore,cap_syslog,cap_ipc_lock+ep)";
+    (setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore,cap_syslog,cap_ipc_lock+ep \
+    /everflame)";
 
 /// What is seen of the programs.
 #[derive(Clone, Copy, Debug, PartialEq)]

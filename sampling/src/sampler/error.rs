@@ -70,11 +70,13 @@ pub enum SamplerError {
     },
     /// Not enough rights, found before anything else is tried.
     #[error(
-        "profiling needs {missing}: run as root, or grant it (setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore,cap_syslog,cap_ipc_lock+ep)"
+        "profiling needs {missing}: run as root, or grant it (setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,cap_checkpoint_restore,cap_syslog,cap_ipc_lock+ep {program})"
     )]
     Capability {
         /// The names of the capabilities that are not there.
         missing: String,
+        /// Where the program is, as a shell's word.
+        program: String,
     },
     /// A pid namespace of our own.
     #[error("this is not the host's pid namespace: run with hostPID: true (Kubernetes) or --pid=host (docker)")]
@@ -208,11 +210,14 @@ mod tests {
                 ": run with hostPID: true (Kubernetes) or --pid=host (docker)",
             ),
             (
-                SamplerError::Capability { missing: "CAP_BPF, CAP_SYSLOG".into() },
+                SamplerError::Capability {
+                    missing: "CAP_BPF, CAP_SYSLOG".into(),
+                    program: "/usr/bin/everflame".into(),
+                },
                 "profiling needs ",
                 "CAP_BPF, CAP_SYSLOG",
                 ": run as root, or grant it (setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,\
-                 cap_checkpoint_restore,cap_syslog,cap_ipc_lock+ep)",
+                 cap_checkpoint_restore,cap_syslog,cap_ipc_lock+ep /usr/bin/everflame)",
             ),
         ] {
             assert_eq!(error.to_string(), [tried, why, way_out].concat());
