@@ -116,3 +116,54 @@ fn a_command_is_waited_for_and_its_exit_code_passed_on_where_nobody_hears_what_i
     assert_eq!(child.wait().unwrap().code(), Some(7));
     assert!(file.exists());
 }
+
+#[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
+fn a_command_s_standard_output_is_its_own_and_one_without_samples_has_a_picture() {
+    let _alone = live::alone();
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.svg");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_everflame"));
+    command.args([
+        "record",
+        "-o",
+        file.to_str().unwrap(),
+        "--user-only",
+        "--",
+        "sh",
+        "-c",
+        "echo its words; exec sleep 0.3",
+    ]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"its words\n"[..]), "{said}");
+    assert!(
+        said.starts_with(&format!("wrote {} (flame graph)\n", file.display())) && said.contains("ledger: "),
+        "{said}"
+    );
+    let picture = std::fs::read_to_string(&file).unwrap();
+    // Starting a shell may be worth a sample.
+    let is_empty = said.contains("no sample matched the command and --user-only: ");
+    assert_eq!(picture.contains(">no samples</text>"), is_empty, "{said}");
+}
+
+#[test]
+#[ignore = "profiles the whole machine as root: cargo xtask test runs it, one at a time"]
+fn a_command_that_is_not_there_or_can_t_be_executed_ends_as_in_a_shell() {
+    let _alone = live::alone();
+    if !can_record() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.folded");
+    for (program, code) in [("everflame-no-such-program", 127), ("/etc/passwd", 126)] {
+        let output = record(&["-o", file.to_str().unwrap(), "--", program]).wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 0), "{said}");
+        assert!(said.starts_with(&format!("everflame: cannot run {program}: ")) && said.lines().count() == 1, "{said}");
+        assert!(!file.exists());
+    }
+}

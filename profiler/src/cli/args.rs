@@ -65,7 +65,8 @@ pub struct Record {
     /// What is sampled.
     #[command(flatten)]
     pub selection: Selection,
-    /// A command to run and profile with its children; its exit code is passed on.
+    /// A command to run and profile with its children; its exit code is passed on (126: it can't be executed, 127: not found).
+    /// What everflame says goes to standard error then.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
@@ -103,10 +104,10 @@ pub struct Sampling {
 /// What is sampled; of `record` and of the live `top`.
 #[derive(Debug, Args)]
 pub struct Selection {
-    /// Only this process; may repeat.
+    /// Only this process; may repeat. Of several kinds of filters all must match.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
-    /// Only processes or threads of this name; may repeat.
+    /// Only processes or threads of this name; may repeat. Of several kinds of filters all must match.
     #[arg(long, value_name = "NAME")]
     pub comm: Vec<String>,
     /// Only this cgroup and those below it, as a path under the cgroup file system.

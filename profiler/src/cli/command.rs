@@ -4,16 +4,29 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use anyhow::Context as _;
 
 /// How long it may take to end once it is made to; then it is killed.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two looks at whether it has ended.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
+
+/// The command could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run {program}: {source}")]
+pub(super) struct NotStarted {
+    program: String,
+    source: io::Error,
+}
+
+impl NotStarted {
+    /// What env(1), timeout(1) and shells end with: 127 for what is not there, 126 for what can't be executed.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(if self.source.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
+    }
+}
 
 /// See the module documentation. Clones are of the same one. It may not have been started.
 #[derive(Clone, Default)]
@@ -28,7 +41,7 @@ impl Command {
         words: &[OsString],
         files: Option<libc::rlimit>,
         is_output_taken: bool,
-    ) -> anyhow::Result<Option<u32>> {
+    ) -> Result<Option<u32>, NotStarted> {
         let Some((program, arguments)) = words.split_first() else { return Ok(None) };
         let mut command = std::process::Command::new(program);
         command.args(arguments);
@@ -46,7 +59,8 @@ impl Command {
         }
         // Held while it starts, so that nobody who wants to end it comes in between.
         let mut child = self.child();
-        let started = command.spawn().with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
+        let started =
+            command.spawn().map_err(|source| NotStarted { program: program.to_string_lossy().into_owned(), source })?;
         Ok(Some(child.insert(started).id()))
     }
 
@@ -125,8 +139,14 @@ mod tests {
         assert_eq!(command.start(&[], None, false).unwrap(), None);
         assert!(command.ended().unwrap().is_none() && command.pid().is_none());
         command.end();
-        let error = command.start(&words(&["/no/such/program"]), None, false).unwrap_err();
-        assert_eq!(error.to_string(), "cannot run /no/such/program");
+        for (program, words_of_it, code) in [
+            ("/no/such/program", "No such file or directory (os error 2)", 127),
+            ("/", "Permission denied (os error 13)", 126),
+        ] {
+            let error = command.start(&words(&[program]), None, false).unwrap_err();
+            assert_eq!(error.to_string(), format!("cannot run {program}: {words_of_it}"));
+            assert_eq!(error.exit_code(), ExitCode::from(code));
+        }
     }
 
     #[test]

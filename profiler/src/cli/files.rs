@@ -40,11 +40,16 @@ impl Files {
 
     /// Says something to people: on standard output, unless a profile goes there.
     pub(super) fn say(&mut self, outputs: &[PathBuf], text: &str) {
-        let said = if has_standard_output(outputs) {
-            super::print::print_to(&mut std::io::stderr().lock(), "standard error", text)
+        if has_standard_output(outputs) {
+            self.say_beside(text);
         } else {
-            super::print::print(text)
-        };
+            self.checked(super::print::print(text));
+        }
+    }
+
+    /// Says it on standard error: standard output is somebody else's.
+    pub(super) fn say_beside(&mut self, text: &str) {
+        let said = super::print::print_to(&mut std::io::stderr().lock(), "standard error", text);
         self.checked(said);
     }
 

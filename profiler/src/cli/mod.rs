@@ -65,7 +65,8 @@ pub fn run() -> ExitCode {
     crate::allocator::share_one_heap();
     let command = match parsed(std::env::args_os().collect()) {
         Ok(command) => command,
-        Err(error) => {
+        Err(mut error) => {
+            hint_at_dashes(&mut error, &std::env::args_os().collect::<Vec<_>>());
             // clap prints help and version as "errors" that are none.
             if let (Err(why), false) = (print::written(error.print()), error.use_stderr()) {
                 say(format_args!("cannot write to standard output: {why}"));
@@ -114,6 +115,17 @@ fn parsed(words: Vec<OsString>) -> Result<args::Command, clap::Error> {
     Arguments::try_parse_from(complete(words)).map(|arguments| arguments.command)
 }
 
+/// `record -d 1s true`: clap says that `true` is unexpected, and not where a command belongs.
+fn hint_at_dashes(error: &mut clap::Error, words: &[OsString]) {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return };
+    let is_command = words.get(1).is_some_and(|command| command == "record") && !word.starts_with('-');
+    if error.kind() == ErrorKind::UnknownArgument && is_command {
+        let hint = format!("a command to profile comes after '--': '-- {word}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+    }
+}
+
 fn complete(mut words: Vec<OsString>) -> Vec<OsString> {
     let asks_of_everything = ["-h", "--help", "-V", "--version"];
     let has_none = match words.get(1).map(|word| word.to_string_lossy()) {
@@ -144,7 +156,7 @@ fn sentence(error: &anyhow::Error) -> String {
 mod tests {
     use std::ffi::OsString;
 
-    use super::{args, complete, parsed, sentence};
+    use super::{args, complete, hint_at_dashes, parsed, sentence};
 
     #[test]
     fn without_a_command_everflame_is_live() {
@@ -176,6 +188,22 @@ mod tests {
                 assert!(text.contains("Usage: kubectl everflame ["), "{text}");
             }
             assert!(of(&["--version"]).unwrap_err().to_string().starts_with("kubectl everflame "));
+        }
+    }
+
+    #[test]
+    fn a_command_without_dashes_is_told_of_them_and_nothing_else_is() {
+        for (words, is_told) in [
+            (&["everflame", "record", "-d", "1s", "true"][..], true),
+            (&["everflame", "record", "make", "-j8"], true),
+            (&["everflame", "record", "--wizard"], false),
+            (&["everflame", "top", "a.pb", "b.pb"], false),
+        ] {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            let mut error = parsed(words.clone()).unwrap_err();
+            hint_at_dashes(&mut error, &words);
+            let text = error.to_string();
+            assert_eq!(text.contains("tip: a command to profile comes after '--': '-- "), is_told, "{text}");
         }
     }
 

@@ -7,8 +7,8 @@ use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 
-use super::args::Record;
-use super::command::{Command, LOOK};
+use super::args::{Record, Selection};
+use super::command::{Command, LOOK, NotStarted};
 use super::files::has_standard_output;
 use super::recording::{self, Companion, Settings};
 use super::say::say;
@@ -28,19 +28,43 @@ pub(super) fn run(words: Record) -> anyhow::Result<ExitCode> {
     };
     let settings = settings(words)?;
     asked_for.is_output_taken = has_standard_output(&settings.outputs);
-    recording::run(&settings, &mut asked_for)
+    recording::run(&settings, &mut asked_for).or_else(|error| match error.downcast_ref::<NotStarted>() {
+        Some(not_started) => {
+            say(not_started);
+            Ok(not_started.exit_code())
+        }
+        None => Err(error),
+    })
 }
 
 fn settings(words: Record) -> anyhow::Result<Settings> {
+    let filters = filters(&words.selection, !words.command.is_empty());
     let options = selection::options(words.selection, words.sampling.frequency)?;
     let mut settings = recording::settings(&words.sampling, options);
+    settings.filters = filters;
     if !words.command.is_empty() {
         // Until it ends, unless told otherwise.
         settings.duration = words.sampling.duration;
         settings.warm_up = false;
+        settings.beside_command = true;
         settings.title = words.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     }
     Ok(settings)
+}
+
+/// The words that leave samples out, one for each kind: all kinds must match. A command and names are of one kind: what is of the
+/// command is sampled, and what has the name.
+fn filters(words: &Selection, has_command: bool) -> Vec<String> {
+    let names = words.comm.iter().map(|name| format!("--comm {name}"));
+    let kinds = [
+        words.pid.iter().map(|pid| format!("--pid {pid}")).collect(),
+        has_command.then(|| "the command".to_owned()).into_iter().chain(names).collect(),
+        words.cgroup.iter().map(|path| format!("--cgroup {}", path.display())).collect(),
+        words.code.user_only.then(|| "--user-only".to_owned()).into_iter().collect(),
+        words.code.kernel_only.then(|| "--kernel-only".to_owned()).into_iter().collect::<Vec<String>>(),
+    ];
+    let given = kinds.iter().filter(|kind| !kind.is_empty());
+    given.map(|kind| if kind.len() == 1 { kind.concat() } else { format!("({})", kind.join(" or ")) }).collect()
 }
 
 /// What the words name besides the whole machine.
@@ -63,7 +87,7 @@ impl AskedFor {
         anyhow::ensure!(self.words.is_empty() || !stop.wanted(), "ended before the command was started");
         let command = self.command.clone();
         stop.before_exit(move || command.end());
-        self.command.start(&self.words, self.files, self.is_output_taken)
+        Ok(self.command.start(&self.words, self.files, self.is_output_taken)?)
     }
 
     /// Waits for the command, which gets SIGTERM if we do; `pause` is between two looks.
@@ -109,7 +133,8 @@ impl Companion for AskedFor {
             && let Some(pid) = self.command.pid()
         {
             // Time was up, or Ctrl-C came, which the command got as well: the result is there, the exit code is not yet.
-            say(format_args!("waiting for the command to end (pid {pid})"));
+            let first = if stop.wanted() { "" } else { "Ctrl-C tells it to end, " };
+            say(format_args!("waiting for the command to end (pid {pid}); {first}a second Ctrl-C ends both"));
         }
         self.wait(stop, || std::thread::sleep(LOOK))?;
         // What ended the command may have been the second signal's last deed.
@@ -127,6 +152,8 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::{Arguments, Command as Asked};
+    use clap::Parser as _;
 
     fn asked_for(words: &[&str]) -> AskedFor {
         AskedFor {
@@ -166,5 +193,29 @@ mod tests {
         asked_for.wait(&stop, pause).unwrap();
         assert_eq!(asked_for.status.and_then(|status| status.signal()), Some(libc::SIGTERM));
         assert_eq!(exit_code(asked_for.status.unwrap()), ExitCode::from(143));
+    }
+    #[test]
+    fn kinds_of_filters_are_named_once_each_and_a_command_is_a_kind_with_the_names() {
+        let of = |words: &[&str]| {
+            let all = [&["everflame", "record"], words].concat();
+            let Asked::Record(words) = Arguments::parse_from(all).command else { panic!("{words:?}") };
+            filters(&words.selection, !words.command.is_empty()).join(" and ")
+        };
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&["--pid", "7", "--comm", "nginx"]), "--pid 7 and --comm nginx");
+        assert_eq!(of(&["--pid", "7", "--pid", "8", "--user-only"]), "(--pid 7 or --pid 8) and --user-only");
+        assert_eq!(
+            of(&["--comm", "x", "--cgroup", "a.slice", "--", "make"]),
+            "(the command or --comm x) and --cgroup a.slice"
+        );
+    }
+
+    #[test]
+    fn a_command_has_standard_output_for_itself() {
+        for (words, expected) in [(&["everflame", "record"][..], false), (&["everflame", "record", "--", "make"], true)]
+        {
+            let Asked::Record(words) = Arguments::parse_from(words).command else { panic!() };
+            assert_eq!(settings(words).unwrap().beside_command, expected);
+        }
     }
 }

@@ -41,6 +41,10 @@ pub(super) struct Settings {
     pub(super) outputs: Vec<PathBuf>,
     /// What the page calls itself.
     pub(super) title: String,
+    /// Whether a command writes to standard output while we record: what we say goes to standard error.
+    pub(super) beside_command: bool,
+    /// The user's words that leave samples out, all of which must match.
+    pub(super) filters: Vec<String>,
     pub(super) rows: usize,
     pub(super) statistics: bool,
     /// How samples are labelled.
@@ -103,6 +107,8 @@ pub(super) fn settings(words: &Sampling, mut options: Options) -> Settings {
         warm_up: true,
         outputs: outputs(words),
         title: machine::host(),
+        beside_command: false,
+        filters: Vec::new(),
         rows: words.top,
         statistics: words.statistics,
         vocabulary: Vocabulary::EVERFLAME,
@@ -176,7 +182,11 @@ fn finish(
         let names = namer.map_or(Vec::new(), |namer| namer.statistics().named());
         text += &counters::of_recording(&recording, programs, names);
     }
-    files.say(&settings.outputs, &text);
+    if settings.beside_command {
+        files.say_beside(&text);
+    } else {
+        files.say(&settings.outputs, &text);
+    }
     Ok(())
 }
 
@@ -206,10 +216,23 @@ fn write(
     let mut text = files.text();
     text += &summary(batch, info);
     text += "\n";
-    if let Some(profile) = &profile {
+    text += &nothing_matched(batch, &settings.filters);
+    if let Some(profile) = profile.as_ref().filter(|_| !batch.samples.is_empty()) {
         text += &hottest(profile, settings.rows, files);
     }
     text
+}
+
+/// A line that says why there are no samples, where the filters are why.
+fn nothing_matched(batch: &Batch, filters: &[String]) -> String {
+    if filters.is_empty() || batch.ledger.recorded > 0 {
+        return String::new();
+    }
+    let elsewhere = match batch.ledger.filtered {
+        1 => "1 hit was".to_owned(),
+        count => format!("{} hits were", thousands(count)),
+    };
+    format!("no sample matched {}: {elsewhere} elsewhere\n", filters.join(" and "))
 }
 
 /// The table of functions, as far as it can be made.
@@ -338,6 +361,8 @@ mod tests {
             warm_up: false,
             outputs: vec![refused, written.clone()],
             title: String::new(),
+            beside_command: false,
+            filters: vec!["--comm server".to_owned()],
             rows: 5,
             statistics: false,
             vocabulary: Vocabulary::EVERFLAME,
@@ -353,5 +378,19 @@ mod tests {
         assert!(lines[3].starts_with(" 100%"), "{text}");
         assert_eq!(files.exit_code(ExitCode::SUCCESS), ExitCode::FAILURE);
         assert_eq!(files.exit_code(ExitCode::from(7)), ExitCode::from(7));
+    }
+
+    #[test]
+    fn filters_that_nothing_matched_are_named_with_what_they_left_out() {
+        let batch =
+            |recorded, filtered| BatchBuilder::new().finish(10, Ledger { recorded, filtered, ..Ledger::default() });
+        let filters = ["--pid 1234".to_owned(), "--comm nginx".to_owned()];
+        assert_eq!(
+            nothing_matched(&batch(0, 1593), &filters),
+            "no sample matched --pid 1234 and --comm nginx: 1 593 hits were elsewhere\n"
+        );
+        assert_eq!(nothing_matched(&batch(0, 1), &filters[..1]), "no sample matched --pid 1234: 1 hit was elsewhere\n");
+        assert_eq!(nothing_matched(&batch(1, 1593), &filters), "");
+        assert_eq!(nothing_matched(&batch(0, 0), &[]), "");
     }
 }
