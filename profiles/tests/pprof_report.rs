@@ -271,6 +271,17 @@ fn a_picture_of_no_samples_says_so_and_replaces_an_older_one() {
 }
 
 #[test]
+fn what_can_t_be_made_names_its_file_and_leaves_an_older_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.html");
+    std::fs::write(&file, "an older one").unwrap();
+    let nothing = Profile { string_table: vec![String::new()], ..Profile::default() };
+    let error = output::write(&nothing, &file, "").unwrap_err();
+    assert_eq!(error.to_string(), format!("can't make {}: the profile has no sample type", file.display()));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "an older one");
+}
+
+#[test]
 fn the_picture_s_subtitle_has_lines_that_fit_and_is_cut_where_it_has_too_many() {
     let lines_of = |comment: &str| -> Vec<String> {
         let mut profile = ours();
