@@ -69,19 +69,25 @@ fn what_the_disk_did_not_confirm_while_the_index_was_closed_is_doubted_once_it_i
     assert_eq!([0, 1].map(|number| snapshot.is_doubted(number).unwrap()), [true, false]);
 }
 
+/// A history whose first segment has four batches that the disk did not confirm; there is another batch after them.
+fn with_four_batches_unconfirmed() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = BatchBuilder::new().finish(10, Ledger::default());
+    let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+    for _ in 0..4 {
+        store.append(&batch).unwrap();
+    }
+    store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+    store.flush().unwrap_err();
+    store.append(&batch).unwrap();
+    (folder, store)
+}
+
 #[test]
 fn what_the_disk_lost_of_a_segment_that_it_did_not_confirm_is_counted() {
     // To the end of its second chunk, and to nothing.
     for chunks_left in [2, 0] {
-        let folder = tempfile::tempdir().unwrap();
-        let batch = BatchBuilder::new().finish(10, Ledger::default());
-        let mut store = Store::open(folder.path(), Limits::default()).unwrap();
-        for _ in 0..4 {
-            store.append(&batch).unwrap();
-        }
-        store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
-        store.flush().unwrap_err();
-        store.append(&batch).unwrap();
+        let (folder, store) = with_four_batches_unconfirmed();
         let path = store.shared.segment_path(0);
         let rows = store.shared.index().unwrap().snapshot().unwrap().chunks(0).unwrap();
         let ends: Vec<u64> = rows.iter().map(|row| row.end().unwrap()).collect();
@@ -99,15 +105,7 @@ fn what_the_disk_lost_of_a_segment_that_it_did_not_confirm_is_counted() {
 #[test]
 fn the_torn_end_of_a_segment_that_a_failed_sync_ended_is_cut_off_and_a_hole_in_it_is_not() {
     for is_hole in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let batch = BatchBuilder::new().finish(10, Ledger::default());
-        let mut store = Store::open(folder.path(), Limits::default()).unwrap();
-        for _ in 0..4 {
-            store.append(&batch).unwrap();
-        }
-        store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
-        store.flush().unwrap_err();
-        store.append(&batch).unwrap();
+        let (folder, store) = with_four_batches_unconfirmed();
         let path = store.shared.segment_path(0);
         drop(store);
         let mut bytes = fs::read(&path).unwrap();

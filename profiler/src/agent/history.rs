@@ -92,6 +92,11 @@ impl History {
         seen.trouble.iter().chain(&seen.notes).cloned().collect()
     }
 
+    /// Whether it is not written now.
+    pub fn is_troubled(&self) -> bool {
+        self.seen().trouble.is_some()
+    }
+
     /// Adds a sentence to the notes.
     pub fn note(&self, sentence: String) {
         self.seen().notes.push(sentence);

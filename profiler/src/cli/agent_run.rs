@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use profiler_common::filter;
@@ -23,8 +24,10 @@ use crate::agent::status::Status;
 use crate::agent::uploads::Uploads;
 use crate::agent::{self, Consume, Identify, Settings};
 use crate::engine::{Engine, Options, Target};
+use crate::export::address::Address;
 use crate::export::counters::{Amount, DropReason, Snapshot};
 use crate::export::delivery::Sinks;
+use crate::export::file::try_folder;
 use crate::export::text::TextCounters;
 use crate::identity::{self, ApiServer, Hierarchy, Identities, LabelSelector, Selector, SelectorOptions, watch};
 use crate::profile::pprof::ProfileInfo;
@@ -51,10 +54,13 @@ async fn start_sinks(
         return Ok(Sinks::default());
     }
     if settings.is_empty() {
-        anyhow::ensure!(
-            !words.page.is_on(),
-            "the page would have nothing to show, and profiles go nowhere: leave out --store off, or give --to ADDRESS"
-        );
+        if words.page.is_on() {
+            // Else the next sentence hides that the address is none.
+            super::page::check(&words.page.page).await?;
+            anyhow::bail!(
+                "the page would have nothing to show, and profiles go nowhere: leave out --store off, or give --to ADDRESS"
+            );
+        }
         anyhow::bail!(
             "nowhere to send profiles: give --to ADDRESS, such as --to datadog+http://127.0.0.1:8126 or --to file:///var/lib/everflame; or --page 127.0.0.1:7654 to look at them here"
         );
@@ -74,10 +80,33 @@ async fn start_sinks(
     let mut sinks = Sinks::default();
     for settings in &settings {
         let sink = agent::sinks::start(settings, &common).await?;
-        tracing::info!(sink = sink.name(), "profiles go here");
+        match unwritable(&settings.address).await {
+            None => tracing::info!(sink = sink.name(), "profiles go here"),
+            Some(why) => {
+                tracing::warn!(
+                    sink = sink.name(),
+                    "{why}; profiles are kept in memory, the latest ones, and tried again"
+                );
+            }
+        }
         sinks.add(sink);
     }
     Ok(sinks)
+}
+
+/// How long a folder may take to be tried: one on a dead file system takes for ever, and others wait to start.
+const FOLDER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a folder can't be written, if it is one. No reason not to start: it may come, and other sinks are to get theirs.
+async fn unwritable(address: &Address) -> Option<String> {
+    let Address::Folder(folder) = address.clone() else { return None };
+    let shown = folder.path.display().to_string();
+    let tried = tokio::task::spawn_blocking(move || try_folder(&folder));
+    match tokio::time::timeout(FOLDER_PATIENCE, tried).await {
+        Ok(Ok(tried)) => tried.err(),
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("{shown} does not answer")),
+    }
 }
 
 /// Threads for the network: they mostly wait.
@@ -112,6 +141,7 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
     let counters: Vec<_> = sinks.iter().map(|sink| (sink.name().to_owned(), sink.counters())).collect();
     registry.register_collector(Box::new(SinkCollector(counters.clone())));
     let history = kept.as_ref().map(|kept| kept.history.clone());
+    let is_history_troubled = history.as_ref().is_some_and(|history| history.is_troubled());
     registry.register_collector(Box::new(StageCollector { status: Arc::clone(&status), sinks: counters, history }));
     if words.listen != "off" {
         let listener = runtime
@@ -168,7 +198,8 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
         let identities = Identities::start(identity::Options { hierarchy, ..options }, &handle)?;
         Ok(Box::new(Owners { identities, selector, excluded, status: owners_status, left_out }))
     };
-    let line = (shape == Shape::Live).then(|| super::live::start(shown.as_ref(), folder.as_ref(), &status, &stop));
+    let folder_shown = folder.as_ref().map(|folder| (folder, is_history_troubled));
+    let line = (shape == Shape::Live).then(|| super::live::start(shown.as_ref(), folder_shown, &status, &stop));
     let result = agent::run(&settings, &status, identify, consumers, &|| stop.wanted());
     drop(line);
     if let Some(sinks) = Arc::into_inner(sinks) {

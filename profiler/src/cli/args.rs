@@ -11,7 +11,15 @@ use super::pod_args::Pod;
 /// A continuous whole-node CPU profiler for Linux: no instrumentation, no restart, no language flag. Without a command it profiles
 /// this machine and serves a page that shows it (`live`).
 #[derive(Debug, Parser)]
-#[command(name = "everflame", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "everflame",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    override_usage = "everflame [OPTIONS OF live]\n       everflame <COMMAND>",
+    after_help = "`everflame live --help` shows the options of everflame without a command, such as --page and --store."
+)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]

@@ -31,7 +31,8 @@ pub(super) struct Chosen {
     pub(super) ids: Vec<u64>,
 }
 
-/// The cgroup at `path`, and all below it: a directory, or a path inside the first of the hierarchies that has it.
+/// The cgroup at `path`, and all below it: a directory, a path inside the first of the hierarchies that has it, or one that begins with
+/// a hierarchy's own name (`unified/a`), as people see it below `/sys/fs/cgroup`.
 pub(super) fn find(path: &Path, hierarchies: &[CgroupHierarchy]) -> Result<Chosen, CgroupError> {
     let is_cgroup = |directory: &Path| directory.join("cgroup.procs").exists();
     if path.is_absolute() && is_cgroup(path) {
@@ -41,8 +42,11 @@ pub(super) fn find(path: &Path, hierarchies: &[CgroupHierarchy]) -> Result<Chose
     }
     let relative = path.strip_prefix("/").unwrap_or(path);
     for hierarchy in hierarchies {
-        let directory = hierarchy.mount.join(relative);
-        if is_cgroup(&directory) {
+        let inside = hierarchy.mount.join(relative);
+        // `cpu` may be a link to `cpu,cpuacct`.
+        let beside = hierarchy.mount.parent().and_then(|parent| parent.join(relative).canonicalize().ok());
+        let beside = beside.filter(|directory| directory.starts_with(&hierarchy.mount));
+        if let Some(directory) = std::iter::once(inside).chain(beside).find(|directory| is_cgroup(directory)) {
             return Ok(Chosen { hierarchy: hierarchy.clone(), ids: ids_below(&directory)? });
         }
     }
@@ -96,6 +100,9 @@ mod tests {
         }
         let found = find(Path::new("/c"), &all).unwrap();
         assert_eq!((found.hierarchy.controller, found.ids), (None, vec![second]));
+        let found = find(Path::new("unified/c"), &all).unwrap();
+        assert_eq!((found.hierarchy.controller, found.ids), (None, vec![second]));
+        assert!(matches!(find(Path::new("unified/a"), &all), Err(CgroupError::Missing(_))));
         let found = find(&memory.join("a/b"), &all).unwrap();
         assert_eq!((found.hierarchy.controller, found.ids), (Some(Controller::Memory), vec![both[1]]));
     }

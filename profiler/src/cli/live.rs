@@ -33,10 +33,14 @@ impl Drop for Line {
     }
 }
 
-/// Says where the page is, and starts the line if somebody sees it.
-pub(super) fn start(shown: Option<&Shown>, folder: Option<&Folder>, status: &Arc<Status>, stop: &Stop) -> Line {
+/// Says where the page is, and starts the line if somebody sees it. The folder comes with whether it can't be written.
+pub(super) fn start(shown: Option<&Shown>, folder: Option<(&Folder, bool)>, status: &Arc<Status>, stop: &Stop) -> Line {
     let page = shown.map_or("no page (--page off)", |shown| shown.url.as_str());
-    let history = folder.map_or("no history".to_owned(), |folder| format!("history in {}", folder.path().display()));
+    let history = match folder {
+        None => "no history".to_owned(),
+        Some((folder, false)) => format!("history in {}", folder.path().display()),
+        Some((folder, true)) => format!("no history until {} can be written", folder.path().display()),
+    };
     if let Err(error) = super::print::print(format!("everflame: {page}  ({history}; Ctrl-C ends)\n")) {
         // Nobody reads it, which is no reason not to profile.
         say(format_args!("{error:#}"));

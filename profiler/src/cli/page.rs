@@ -18,6 +18,15 @@ pub(super) struct Shown {
     pub(super) url: String,
 }
 
+fn cannot_listen(address: &str) -> String {
+    format!("cannot listen on {address}; choose another address with --page, or off")
+}
+
+/// Whether somebody can listen there.
+pub(super) async fn check(address: &str) -> anyhow::Result<()> {
+    TcpListener::bind(address).await.map(drop).with_context(|| cannot_listen(address))
+}
+
 /// Listens and serves until the runtime ends.
 pub(super) fn start(
     words: &Words,
@@ -26,9 +35,7 @@ pub(super) fn start(
     info: &ProfileInfo,
     source: Arc<dyn Source>,
 ) -> anyhow::Result<Shown> {
-    let listener = runtime
-        .block_on(TcpListener::bind(&words.page))
-        .with_context(|| format!("cannot listen on {}; choose another address with --page, or off", words.page))?;
+    let listener = runtime.block_on(TcpListener::bind(&words.page)).with_context(|| cannot_listen(&words.page))?;
     let address = listener.local_addr().context("cannot find out the page's address")?;
     let given = words.page_token_file.as_deref().map(Token::read).transpose()?;
     let made = (given.is_none() && !address.ip().is_loopback()).then(Token::make);

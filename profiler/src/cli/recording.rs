@@ -229,10 +229,11 @@ fn nothing_matched(batch: &Batch, filters: &[String]) -> String {
         return String::new();
     }
     let elsewhere = match batch.ledger.filtered {
-        1 => "1 hit was".to_owned(),
-        count => format!("{} hits were", thousands(count)),
+        0 => "there was no hit elsewhere either".to_owned(),
+        1 => "1 hit was elsewhere".to_owned(),
+        count => format!("{} hits were elsewhere", thousands(count)),
     };
-    format!("no sample matched {}: {elsewhere} elsewhere\n", filters.join(" and "))
+    format!("no sample matched {}: {elsewhere}\n", filters.join(" and "))
 }
 
 /// The table of functions, as far as it can be made.
@@ -390,6 +391,10 @@ mod tests {
             "no sample matched --pid 1234 and --comm nginx: 1 593 hits were elsewhere\n"
         );
         assert_eq!(nothing_matched(&batch(0, 1), &filters[..1]), "no sample matched --pid 1234: 1 hit was elsewhere\n");
+        assert_eq!(
+            nothing_matched(&batch(0, 0), &filters[1..]),
+            "no sample matched --comm nginx: there was no hit elsewhere either\n"
+        );
         assert_eq!(nothing_matched(&batch(1, 1593), &filters), "");
         assert_eq!(nothing_matched(&batch(0, 0), &[]), "");
     }

@@ -205,7 +205,8 @@ pub fn cgroups(root: &Path) -> Cgroups {
     }
 }
 
-/// Tries a folder by a file that is removed again; a folder that is not there by its nearest parent's permissions.
+/// Tries a folder by a file that is removed again; one that is not there by a folder in its nearest parent. Rights alone do not tell:
+/// root has them in `/proc`, where nobody makes anything.
 pub fn folder(path: &Path) -> FolderState {
     use std::os::unix::ffi::OsStrExt as _;
     let Some(existing) = path.ancestors().find(|ancestor| ancestor.exists()) else {
@@ -225,11 +226,11 @@ pub fn folder(path: &Path) -> FolderState {
             Err(error) => FolderState::Refused(error.to_string()),
         };
     }
-    // SAFETY: the path ends with a NUL.
-    if unsafe { libc::access(name.as_ptr(), libc::W_OK | libc::X_OK) } == 0 {
-        return FolderState::ToBeMade { free };
+    let tried = existing.join(format!(".everflame-doctor-{}", std::process::id()));
+    match fs::create_dir(&tried).and_then(|()| fs::remove_dir(&tried)) {
+        Ok(()) => FolderState::ToBeMade { free },
+        Err(error) => FolderState::Refused(format!("can't be made in {}: {error}", existing.display())),
     }
-    FolderState::Refused(format!("can't be made in {}: {}", existing.display(), std::io::Error::last_os_error()))
 }
 
 #[cfg(test)]
@@ -242,6 +243,12 @@ mod tests {
         assert!(matches!(folder(root.path()), FolderState::Writable { free } if free > 0));
         assert!(matches!(folder(&root.path().join("a/b")), FolderState::ToBeMade { .. }));
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        // Also for root, who has every right there.
+        let refused = folder(Path::new("/proc/nowhere/at/all"));
+        assert!(
+            matches!(&refused, FolderState::Refused(why) if why == "can't be made in /proc: No such file or directory (os error 2)"),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -95,6 +95,18 @@ impl Transport for FolderTransport {
     }
 }
 
+/// Makes the folder, and a file in it that is gone again.
+///
+/// # Errors
+/// The system's, with the folder.
+pub fn try_folder(folder: &Folder) -> Result<(), String> {
+    let tried = fs::create_dir_all(&folder.path).and_then(|()| tempfile::tempfile_in(&folder.path));
+    match tried {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("can't write profiles to {}: {error}", folder.path.display())),
+    }
+}
+
 fn write(folder: &Folder, message: &Message) -> Result<(), String> {
     let shown = |error: io::Error| format!("can't write profiles to {}: {error}", folder.path.display());
     fs::create_dir_all(&folder.path).map_err(shown)?;

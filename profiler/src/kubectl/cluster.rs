@@ -33,11 +33,21 @@ const MAX_EVENTS: u32 = 50;
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// No kubeconfig, no context of that name, a certificate that can't be read …
-    #[error("kubeconfig: {0}")]
-    Kubeconfig(#[source] KubeconfigError),
+    #[error("kubeconfig: {}", told(.0))]
+    Kubeconfig(KubeconfigError),
     /// What is configured makes no client.
     #[error(transparent)]
     Client(#[from] crate::identity::watch::ClientError),
+}
+
+/// The crate's sentence, but for the one that people meet: no file where it is looked for.
+fn told(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(why, path) => {
+            format!("cannot read {}: {why}; name one by --kubeconfig FILE or KUBECONFIG", path.display())
+        }
+        error => error.to_string(),
+    }
 }
 
 /// See the module documentation.
