@@ -13,6 +13,7 @@ use super::agent::variable;
 use super::agent_args::Agent;
 use super::stop::Stop;
 use crate::agent::excluded::ExcludedCgroups;
+use crate::agent::history::History;
 use crate::agent::history_metrics::HistoryCollector;
 use crate::agent::left_out::LeftOut;
 use crate::agent::owners::Owners;
@@ -141,7 +142,7 @@ pub(super) fn run(words: &Agent, shape: Shape) -> anyhow::Result<ExitCode> {
     let counters: Vec<_> = sinks.iter().map(|sink| (sink.name().to_owned(), sink.counters())).collect();
     registry.register_collector(Box::new(SinkCollector(counters.clone())));
     let history = kept.as_ref().map(|kept| kept.history.clone());
-    let is_history_troubled = history.as_ref().is_some_and(|history| history.is_troubled());
+    let is_history_troubled = history.as_ref().is_some_and(History::is_troubled);
     registry.register_collector(Box::new(StageCollector { status: Arc::clone(&status), sinks: counters, history }));
     if words.listen != "off" {
         let listener = runtime
