@@ -25,7 +25,8 @@ pub struct StoreCounters {
     pub texts_cut: u64,
     /// Times that the disk did not confirm what was written: a machine without power may lose more than the last minute.
     pub syncs_failed: u64,
-    /// Bytes of unfinished chunks that were cut off when opening, or removed with a segment that had nothing else.
+    /// Bytes of unfinished chunks that were cut off when opening, or removed with a segment that had nothing else; and what the disk lost of
+    /// what it had not confirmed.
     pub bytes_cut: u64,
     /// Times that the index was damaged and made anew.
     pub indexes_remade: u64,

@@ -167,7 +167,7 @@ impl Index {
         Ok(())
     }
 
-    /// Notes that the disk did not confirm all of a segment, for as long as there is one: asked again it forgets that it failed, and what
+    /// Notes that the disk did not confirm all of a segment, for as long as the index has rows of it: asked again it forgets that it failed, and what
     /// is read may be in memory only. The note is on the disk as soon as the segment's rows are.
     pub(super) fn doubt(&self, segment: u32) -> Result<(), StoreError> {
         let mut transaction = self.database.begin_write()?;
@@ -226,6 +226,16 @@ impl Snapshot {
             Err(TableError::TableDoesNotExist(_)) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Segments of which the disk may not have all.
+    pub(super) fn doubted(&self) -> Result<Vec<u32>, StoreError> {
+        let table = match self.0.open_table(UNCONFIRMED) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        table.iter()?.map(|entry| entry.map(|(number, _)| number.value()).map_err(Into::into)).collect()
     }
 
     /// Whether the disk may not have all that the index knows of a segment.

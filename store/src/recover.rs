@@ -50,6 +50,8 @@ pub(super) struct Recovered {
     pub(super) stuck: BTreeSet<PathBuf>,
     /// Bytes that were cut off, of the newest segment and of those that the disk did not confirm.
     pub(super) cut_bytes: u64,
+    /// Segments of which the disk did not confirm all.
+    pub(super) unconfirmed: BTreeSet<u32>,
     pub(super) syncs_failed: u64,
     pub(super) next_number: u32,
 }
@@ -59,6 +61,11 @@ impl Recovered {
     fn take(&mut self, number: u32) -> Option<()> {
         self.next_number = self.next_number.max(number.checked_add(1)?);
         Some(())
+    }
+
+    fn count_cut(&mut self, bytes: u64) {
+        // By a damaged index it may be any number.
+        self.cut_bytes = self.cut_bytes.saturating_add(bytes);
     }
 
     /// Gives a segment that is none another name.
@@ -152,13 +159,13 @@ fn bring_together(folder: &Path, index: &Index, is_new: bool) -> Result<Recovere
         match verdict {
             Verdict::Good { facts, cut, synced } => {
                 recovered.segments.insert(number, facts);
-                recovered.cut_bytes += cut;
+                recovered.count_cut(cut);
                 recovered.syncs_failed += u64::from(!synced);
             }
             Verdict::Empty { cut } => {
                 index.replace(number, &[])?;
                 if recovered.remove(number, &path) {
-                    recovered.cut_bytes += cut;
+                    recovered.count_cut(cut);
                 }
             }
             Verdict::Bad(why) => {
@@ -167,12 +174,27 @@ fn bring_together(folder: &Path, index: &Index, is_new: bool) -> Result<Recovere
             }
         }
     }
-    for (number, _) in index.snapshot()?.segments()? {
+    let snapshot = index.snapshot()?;
+    for number in snapshot.doubted()? {
+        if recovered.segments.contains_key(&number) {
+            recovered.unconfirmed.insert(number);
+        } else {
+            // The disk kept not even its name.
+            recovered.count_cut(end_of(&snapshot.chunks(number)?));
+            index.replace(number, &[])?;
+        }
+    }
+    for (number, _) in snapshot.segments()? {
         if !recovered.segments.contains_key(&number) {
             index.replace(number, &[])?;
         }
     }
     Ok(recovered)
+}
+
+/// Where these rows end, bytes from the segment's beginning.
+fn end_of(rows: &[ChunkRow]) -> u64 {
+    rows.last().and_then(|row| row.end().ok()).unwrap_or(0)
 }
 
 /// Whether it is one file that the system refuses, and for good. What the process lacks now is asked again later.
@@ -229,7 +251,7 @@ fn check(path: &Path, (index, is_new): (&Index, bool), number: u32, newest: bool
     let mut known = snapshot.chunks(number)?;
     // What the disk did not confirm proves nothing, and what it lost of it is counted like an end that is cut off.
     let doubted = if snapshot.is_doubted(number)? { std::mem::take(&mut known) } else { Vec::new() };
-    let written = doubted.last().and_then(|row| row.end().ok()).unwrap_or(0);
+    let written = end_of(&doubted);
     let file = match SegmentFile::open(path.to_owned()) {
         Ok(Some(file)) => file,
         Ok(None) => return Ok(Verdict::Empty { cut: written }),

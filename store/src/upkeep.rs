@@ -35,11 +35,13 @@ impl Store {
         {
             // The segment in hand is read like one that a killed process left.
             self.end_segment();
-            if let Ok(recovered) = recover(&self.shared.folder, &index)
-                && self.unconfirmed.iter().all(|number| index.doubt(*number).is_ok())
+            // Doubts first: an index that was closed has rows on the disk that prove nothing.
+            if self.unconfirmed.iter().all(|number| index.doubt(*number).is_ok())
+                && let Ok(recovered) = recover(&self.shared.folder, &index)
             {
                 self.counters.indexes_remade += u64::from(remade);
-                self.counters.bytes_cut += recovered.cut_bytes;
+                self.counters.bytes_cut = self.counters.bytes_cut.saturating_add(recovered.cut_bytes);
+                self.unconfirmed = recovered.unconfirmed;
                 self.counters.syncs_failed += recovered.syncs_failed;
                 self.next_number = self.next_number.max(recovered.next_number);
                 self.segments = recovered.segments;

@@ -102,7 +102,7 @@ pub struct Store {
     unflushed: u32,
     /// Whether a segment was made whose name may not be on the disk yet.
     pub(super) folder_unsynced: bool,
-    /// Segments of which the disk did not confirm all, since this store was opened.
+    /// Segments of which the disk did not confirm all, also before this store was opened.
     pub(super) unconfirmed: BTreeSet<u32>,
     pub(super) counters: StoreCounters,
 }
@@ -119,7 +119,8 @@ impl Store {
         fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
         let lock = Lock::take(folder)?;
         let (index, remade) = Index::open(&folder.join(INDEX_FILE))?;
-        let Recovered { segments, set_aside, stuck, cut_bytes, syncs_failed, next_number } = recover(folder, &index)?;
+        let Recovered { segments, set_aside, stuck, cut_bytes, unconfirmed, syncs_failed, next_number } =
+            recover(folder, &index)?;
         let new = set_aside.iter().filter(|file| !file.why.is_empty()).count() as u64;
         let shared =
             Shared { folder: folder.to_owned(), index: RwLock::new(Some(Arc::new(index))), damaged: Mutex::default() };
@@ -145,7 +146,7 @@ impl Store {
             unflushed: 0,
             // The name of what a killed process made may not be on the disk.
             folder_unsynced: true,
-            unconfirmed: BTreeSet::new(),
+            unconfirmed,
             counters,
         })
     }

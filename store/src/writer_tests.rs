@@ -69,6 +69,38 @@ fn what_the_disk_did_not_confirm_while_the_index_was_closed_is_doubted_once_it_i
     assert_eq!([0, 1].map(|number| snapshot.is_doubted(number).unwrap()), [true, false]);
 }
 
+#[test]
+fn a_segment_that_a_closed_index_knew_and_the_disk_lost_is_counted_when_the_index_is_opened_and_leaves_no_doubt() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = BatchBuilder::new().finish(10, Ledger::default());
+    let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+    store.append(&batch).unwrap();
+    let path = store.shared.segment_path(0);
+    let bytes = fs::metadata(&path).unwrap().len();
+    // Closing puts its row on the disk.
+    store.close_index();
+    store.current.as_mut().unwrap().file = SegmentWriter::over(File::create("/dev/null").unwrap());
+    store.flush().unwrap_err();
+    fs::remove_file(&path).unwrap();
+    store.append(&batch).unwrap();
+    assert_eq!((store.counters().bytes_cut, store.counters().set_aside), (bytes, 0));
+    let snapshot = store.shared.index().unwrap().snapshot().unwrap();
+    assert_eq!((snapshot.doubted().unwrap(), snapshot.chunks(0).unwrap().len()), (vec![], 0));
+    assert!(store.unconfirmed.is_empty());
+}
+
+#[test]
+fn what_was_doubted_when_opening_is_doubted_also_in_an_index_that_is_made_anew() {
+    let (folder, store) = with_four_batches_unconfirmed();
+    drop(store);
+    let mut store = Store::open(folder.path(), Limits::default()).unwrap();
+    store.close_index();
+    fs::remove_file(folder.path().join(INDEX_FILE)).unwrap();
+    store.append(&BatchBuilder::new().finish(10, Ledger::default())).unwrap();
+    let snapshot = store.shared.index().unwrap().snapshot().unwrap();
+    assert_eq!((snapshot.doubted().unwrap(), snapshot.chunks(0).unwrap().len()), (vec![0], 4));
+}
+
 /// A history whose first segment has four batches that the disk did not confirm; there is another batch after them.
 fn with_four_batches_unconfirmed() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
