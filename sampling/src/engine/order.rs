@@ -6,7 +6,7 @@
 
 /// How long after its time a record is in its ring, ns. perf core takes the time with preemption disabled, so that only interrupts
 /// and a hypervisor come between. It is what a new program's samples wait for their mappings: with the time between two drains
-/// (50 ms) instead, 8 % of the samples of a compiling machine needed copies that were too small.
+/// (50 ms then) instead, 8 % of the samples of a compiling machine needed copies that were too small.
 const WRITTEN_NS: u64 = 10_000_000;
 /// How long a record that came later than that has them wait for a whole drain again, ns.
 const CAREFUL_NS: u64 = 1_000_000_000;

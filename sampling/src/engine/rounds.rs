@@ -62,7 +62,9 @@ impl Engine {
                     }
                     Event::Fork { parent_pid } if *parent_pid != record.pid => moved.push(record.pid),
                     Event::Exit if record.pid == record.tid => {
-                        ended.insert(record.pid, record.time_ns);
+                        // One pid may have two: a leader's, and that of the thread that took its place by exec.
+                        let last: &mut u64 = ended.entry(record.pid).or_default();
+                        *last = record.time_ns.max(*last);
                     }
                     _ => {}
                 }

@@ -50,12 +50,18 @@ impl EarlyFiles {
         self.opens_this_round < MAX_OPENS_A_ROUND && !self.known.contains_key(&known_key(mapping))
     }
 
+    /// The same, and it counts as opened in this round.
+    pub(super) fn takes_turn(&mut self, mapping: &Mapping) -> bool {
+        let wants = self.wants(mapping);
+        self.opens_this_round += usize::from(wants);
+        wants
+    }
+
     /// Opens what process `pid` has just mapped.
     pub(super) fn open(&mut self, proc_root: &Path, pid: u32, mapping: &Mapping, now_ns: u64) {
-        if !self.wants(mapping) {
+        if !self.takes_turn(mapping) {
             return;
         }
-        self.opens_this_round += 1;
         let through = proc_root.join(format!("{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end));
         let Some(opened) = open_regular(&through, 0) else { return };
         if self.ages.len() >= MAX_HELD

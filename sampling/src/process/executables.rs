@@ -127,9 +127,11 @@ impl Executables {
         // Of a process that has ended `/proc` shows neither root nor mapped files: asking was half of what a machine costs that starts
         // programs all the time (8 µs each).
         if has_ended {
-            if self.early.wants(mapping) {
-                let root = self.roots.get(pid);
-                self.asked.ask(proc_root, (pid, || root.into_iter().collect()), mapping, &mut self.counters);
+            // Without its own root its forebears' are asked, once its samples have their turn: an answer of ours would stand for them.
+            if let Some(root) = self.roots.get(pid)
+                && self.early.takes_turn(mapping)
+            {
+                self.asked.ask(proc_root, (pid, || vec![root]), mapping, &mut self.counters);
             }
             return;
         }

@@ -82,6 +82,7 @@ impl Processes {
             process.leader_ended = true;
             process.thread_ended_ns = process.ended_ns.take();
             process.version += 1;
+            self.read(pid, false);
         }
     }
 
