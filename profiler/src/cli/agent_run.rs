@@ -102,10 +102,17 @@ const FOLDER_PATIENCE: Duration = Duration::from_secs(2);
 async fn unwritable(address: &Address) -> Option<String> {
     let Address::Folder(folder) = address.clone() else { return None };
     let shown = folder.path.display().to_string();
-    let tried = tokio::task::spawn_blocking(move || try_folder(&folder));
+    let (told, tried) = tokio::sync::oneshot::channel();
+    // No thread of the runtime's, whose end would wait for it.
+    let thread = std::thread::Builder::new().name("everflame-folder".into()).spawn(move || {
+        // Nobody listens any more if it took too long.
+        let _ = told.send(try_folder(&folder));
+    });
+    if let Err(error) = thread {
+        return Some(format!("cannot start a thread that tries {shown}: {error}"));
+    }
     match tokio::time::timeout(FOLDER_PATIENCE, tried).await {
-        Ok(Ok(tried)) => tried.err(),
-        Ok(Err(error)) => Some(error.to_string()),
+        Ok(tried) => tried.ok()?.err(),
         Err(_) => Some(format!("{shown} does not answer")),
     }
 }

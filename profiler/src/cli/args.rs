@@ -115,7 +115,8 @@ pub struct Selection {
     /// Only this process; may repeat. Of several kinds of filters all must match.
     #[arg(short, long, value_name = "PID")]
     pub pid: Vec<u32>,
-    /// Only processes or threads of this name; may repeat. Of several kinds of filters all must match.
+    /// Only processes or threads of this name; may repeat. Of several kinds of filters all must match, but beside a COMMAND these are
+    /// profiled as well.
     #[arg(long, value_name = "NAME")]
     pub comm: Vec<String>,
     /// Only this cgroup and those below it, as a path under the cgroup file system.

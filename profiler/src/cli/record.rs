@@ -133,8 +133,12 @@ impl Companion for AskedFor {
             && let Some(pid) = self.command.pid()
         {
             // Time was up, or Ctrl-C came, which the command got as well: the result is there, the exit code is not yet.
-            let first = if stop.wanted() { "" } else { "Ctrl-C tells it to end, " };
-            say(format_args!("waiting for the command to end (pid {pid}); {first}a second Ctrl-C ends both"));
+            let next = if stop.wanted() && !stop.terminated() {
+                "a second Ctrl-C ends both"
+            } else {
+                "Ctrl-C tells it to end, a second one ends both"
+            };
+            say(format_args!("waiting for the command to end (pid {pid}); {next}"));
         }
         self.wait(stop, || std::thread::sleep(LOOK))?;
         // What ended the command may have been the second signal's last deed.

@@ -225,13 +225,13 @@ fn write(
 
 /// A line that says why there are no samples, where the filters are why.
 fn nothing_matched(batch: &Batch, filters: &[String]) -> String {
-    if filters.is_empty() || batch.ledger.recorded > 0 {
+    if filters.is_empty() || batch.ledger.recorded > 0 || batch.ledger.dropped_total() > 0 {
         return String::new();
     }
     let elsewhere = match batch.ledger.filtered {
-        0 => "there was no hit elsewhere either".to_owned(),
-        1 => "1 hit was elsewhere".to_owned(),
-        count => format!("{} hits were elsewhere", thousands(count)),
+        0 => "there were no other hits either".to_owned(),
+        1 => "1 hit was left out".to_owned(),
+        count => format!("{} hits were left out", thousands(count)),
     };
     format!("no sample matched {}: {elsewhere}\n", filters.join(" and "))
 }
@@ -388,12 +388,12 @@ mod tests {
         let filters = ["--pid 1234".to_owned(), "--comm nginx".to_owned()];
         assert_eq!(
             nothing_matched(&batch(0, 1593), &filters),
-            "no sample matched --pid 1234 and --comm nginx: 1 593 hits were elsewhere\n"
+            "no sample matched --pid 1234 and --comm nginx: 1 593 hits were left out\n"
         );
-        assert_eq!(nothing_matched(&batch(0, 1), &filters[..1]), "no sample matched --pid 1234: 1 hit was elsewhere\n");
+        assert_eq!(nothing_matched(&batch(0, 1), &filters[..1]), "no sample matched --pid 1234: 1 hit was left out\n");
         assert_eq!(
             nothing_matched(&batch(0, 0), &filters[1..]),
-            "no sample matched --comm nginx: there was no hit elsewhere either\n"
+            "no sample matched --comm nginx: there were no other hits either\n"
         );
         assert_eq!(nothing_matched(&batch(1, 1593), &filters), "");
         assert_eq!(nothing_matched(&batch(0, 0), &[]), "");

@@ -226,11 +226,22 @@ pub fn folder(path: &Path) -> FolderState {
             Err(error) => FolderState::Refused(error.to_string()),
         };
     }
-    let tried = existing.join(format!(".everflame-doctor-{}", std::process::id()));
-    match fs::create_dir(&tried).and_then(|()| fs::remove_dir(&tried)) {
-        Ok(()) => FolderState::ToBeMade { free },
-        Err(error) => FolderState::Refused(format!("can't be made in {}: {error}", existing.display())),
+    let shown = existing.display();
+    let tried = existing.join(unique_name());
+    if let Err(error) = fs::create_dir(&tried) {
+        return FolderState::Refused(format!("can't be made in {shown}: {error}"));
     }
+    match fs::remove_dir(&tried) {
+        Ok(()) => FolderState::ToBeMade { free },
+        Err(error) => FolderState::Refused(format!("what is made in {shown} can't be removed: {error}")),
+    }
+}
+
+/// One that neither another container's process of our number nor a killed one's has left behind. tempfile's own errors hide the
+/// system's behind a path that means nothing to people.
+fn unique_name() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!(".everflame-doctor-{}-{}", std::process::id(), since.as_nanos())
 }
 
 #[cfg(test)]

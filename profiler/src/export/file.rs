@@ -70,7 +70,7 @@ pub struct FolderTransport {
 }
 
 impl FolderTransport {
-    /// The folder is made when the first file is written.
+    /// The folder is made when the first file is written, if [`try_folder`] did not.
     pub fn new(folder: Folder) -> FolderTransport {
         FolderTransport { shown: format!("file://{}", folder.path.display()), folder }
     }
